@@ -1,0 +1,55 @@
+# Every target sets up what it needs. `make` alone says what there is.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo run test check lint lock clean
+
+help: ## Say what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
+
+demo: $(READY) ## A real deploy by the real Kamal, before your eyes (root on Debian; else a recording)
+	@$(BIN)/python -m tests.lab.demo
+
+run: $(READY) ## Serve from this machine's own engine
+	$(BIN)/kamal-sd serve
+
+test: check $(READY) ## All the tests, on real engines (root on Debian)
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+	$(BIN)/coverage report --include='app/discovery/*,app/model.py,app/grammar.py,app/engine/ledger.py,app/engine/parse.py' --fail-under=100
+
+check: $(READY) ## Format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+lint: $(READY) ## Mend what can be mended, then check
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/mypy
+
+lock: $(READY) ## Take the newest dependencies that pyproject.toml allows
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile $(LOCK) pyproject.toml --upgrade -o requirements.lock
+	$(BIN)/uv pip compile $(LOCK) pyproject.toml --upgrade --group dev -c requirements.lock -o requirements-dev.lock
+LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+
+clean: ## Remove what these targets made
+	rm -rf $(VENV) .cache .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# Debian has venv in a package of its own.
+$(READY): requirements-dev.lock pyproject.toml
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { \
+	    echo 'This needs Python 3.11 with venv: apt-get install python3-venv' >&2; exit 1; }; \
+	  apt-get -qq update && apt-get -qq install -y python3-venv; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo 'This needs Python 3.11 or newer; name it with make PYTHON=python3.11' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@

@@ -1,0 +1,5 @@
+"""`python -m app` is `kamal-sd`."""
+
+from app.cli import main
+
+main()

@@ -1,0 +1,206 @@
+"""The face in a terminal."""
+
+import json
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from app import __version__
+from app.cli.source import Answer, Filters, SourceError, ask
+from app.cli.tables import explain_table, targets_table
+from app.discovery.explain import DecisionDocument
+from app.engine.recording import RecordedConnection, film
+from app.server import serve as run_server
+from app.settings_file import SettingsError, load
+
+# What a script may rely on; typer itself exits with 2 for a wrong usage.
+EXIT_FOUND = 1
+EXIT_NO_ANSWER = 3
+
+_output = Console()
+_errors = Console(stderr=True)
+
+cli = typer.Typer(
+    name="kamal-sd",
+    help="Prometheus service discovery for apps deployed with Kamal.",
+    epilog="Exit codes: 0 done, 1 nothing found or mistakes found, 2 wrong usage, 3 no answer.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+)
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", envvar="KAMAL_SD_CONFIG", help="The settings file (YAML)."),
+]
+Url = Annotated[
+    str | None,
+    typer.Option(envvar="KAMAL_SD_URL", help="Ask this running server, not the engine."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+Service = Annotated[list[str] | None, typer.Option(help="Only this service; repeatable.")]
+Role = Annotated[list[str] | None, typer.Option(help="Only this role; repeatable.")]
+Destination = Annotated[list[str] | None, typer.Option(help="Only this destination; repeatable.")]
+Host = Annotated[list[str] | None, typer.Option(help="Only this host; repeatable.")]
+
+
+def main() -> None:
+    """The entry point of `kamal-sd` and of `python -m app`."""
+    cli(prog_name="kamal-sd")
+
+
+@cli.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"kamal-sd {__version__}")
+        raise typer.Exit
+
+
+@cli.command()
+def serve(
+    config: Config = None,
+    listen: Annotated[str | None, typer.Option(help="Where to listen, as host:port.")] = None,
+) -> None:
+    """Watch the engines and serve their targets over HTTP.
+
+    Without settings it watches DOCKER_HOST, or the socket at its usual place.
+    """
+    try:
+        settings = load(config, options={"listen": listen} if listen else {})
+    except SettingsError as error:
+        _fail(error, EXIT_FOUND)
+    run_server(settings)
+
+
+@cli.command()
+def demo(
+    listen: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1:9889",
+) -> None:
+    """Serve a recorded real deploy, in a loop: no Docker and no rights are needed.
+
+    What it serves looks like the real thing, with the host "recording"; nothing is behind it.
+    """
+    playing, began = film(), time.monotonic()
+    _errors.print(
+        f"This is a RECORDING of a real Kamal deploy of {playing.length:.0f} s, in a loop. "
+        "Nothing runs at the addresses that it serves.\n"
+        f"  http://{listen}/targets\n  http://{listen}/explain\n"
+        f"  kamal-sd explain --url http://{listen}",
+        highlight=False,
+    )
+    with TemporaryDirectory(prefix="kamal-sd-demo-") as directory:
+        options: dict[str, object] = {
+            "listen": listen,
+            "data_dir": directory,
+            "engines": [{"url": "unix:///a/recording", "host": "recording"}],
+        }
+        try:
+            settings = load(options=options)
+        except SettingsError as error:
+            _fail(error, EXIT_FOUND)
+        run_server(settings, lambda _: RecordedConnection(playing, began))
+
+
+@cli.command()
+def targets(
+    config: Config = None,
+    url: Url = None,
+    service: Service = None,
+    role: Role = None,
+    destination: Destination = None,
+    host: Host = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the targets: of a running server with --url, else of the engine as it is now.
+
+    With --json they are printed as Prometheus gets them. Exits with 1 where there is none.
+    """
+    filters = _filters(service=service, role=role, destination=destination, host=host)
+    answer = _ask(url, config, filters)
+    chosen = [each for each in _chosen(answer, filters) if each["targets"]]
+    if as_json:
+        typer.echo(answer.targets, nl=False)
+    else:
+        _print_engines(answer)
+        _output.print(targets_table(answer.document, chosen))
+    if not chosen:
+        if not as_json:
+            _errors.print("No targets. `kamal-sd explain` says why, container by container.")
+        raise typer.Exit(EXIT_FOUND)
+
+
+@cli.command()
+def explain(
+    config: Config = None,
+    url: Url = None,
+    service: Service = None,
+    role: Role = None,
+    destination: Destination = None,
+    host: Host = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show every container, and why it is a target or is none."""
+    filters = _filters(service=service, role=role, destination=destination, host=host)
+    answer = _ask(url, config, filters)
+    chosen = _chosen(answer, filters)
+    if as_json:
+        typer.echo(json.dumps(answer.document | {"decisions": chosen}, indent=1))
+    else:
+        _print_engines(answer)
+        _output.print(explain_table(chosen))
+
+
+@cli.command()
+def check(
+    config: Annotated[Path, typer.Argument(envvar="KAMAL_SD_CONFIG", help="The settings file.")],
+) -> None:
+    """Check a settings file: each mistake with its line, its key and its mend.
+
+    Exits with 1 where there is one.
+    """
+    try:
+        settings = load(config)
+    except SettingsError as error:
+        _fail(error, EXIT_FOUND)
+    engines = ", ".join(engine.url for engine in settings.engines)
+    typer.echo(f"{config}: no mistakes; {len(settings.roles)} roles, engines: {engines}")
+
+
+def _ask(url: str | None, config: Path | None, filters: Filters) -> Answer:
+    try:
+        return ask(url, config, filters)
+    except SettingsError as error:
+        _fail(error, EXIT_FOUND)
+    except SourceError as error:
+        _fail(error, EXIT_NO_ANSWER)
+
+
+def _filters(**wanted: list[str] | None) -> Filters:
+    return {name: frozenset(values) for name, values in wanted.items() if values}
+
+
+def _chosen(answer: Answer, filters: Filters) -> list[DecisionDocument]:
+    return [
+        each
+        for each in answer.document["decisions"]
+        if all(each[name] in values for name, values in filters.items())  # type: ignore[literal-required]
+    ]
+
+
+def _print_engines(answer: Answer) -> None:
+    for engine in answer.document["engines"]:
+        if not engine["up"]:
+            name = engine["host"] or "the engine"
+            _errors.print(f"{name} is not heard: {engine['error']}", style="red", highlight=False)
+
+
+def _fail(error: Exception, code: int) -> NoReturn:
+    # A plain text, for a mistake's own brackets are no markup.
+    typer.echo(str(error), err=True)
+    raise typer.Exit(code)

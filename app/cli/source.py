@@ -1,0 +1,84 @@
+"""Where the command line has its answers from: a running server, or the engines themselves."""
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple, cast
+from urllib.parse import urlencode
+
+from app.discovery import http_sd
+from app.discovery.decide import decide
+from app.discovery.explain import ExplainDocument, explain
+from app.discovery.labels import readable
+from app.engine.client import EngineError
+from app.engine.look import look
+from app.model import Snapshot
+from app.server import connect
+from app.settings import Settings
+from app.settings_file import load
+
+_TIMEOUT_SECONDS = 10.0
+
+Filters = Mapping[str, frozenset[str]]
+
+
+class SourceError(Exception):
+    """The server or an engine did not answer. The message says which one, and why."""
+
+
+class Answer(NamedTuple):
+    """The document of /explain and the body of /targets, of one moment."""
+
+    document: ExplainDocument
+    targets: bytes
+
+
+def ask(url: str | None, config: Path | None, filters: Filters) -> Answer:
+    """The answer of the server at `url`; without one, of a look at the engines of the settings.
+
+    Raises SourceError, and SettingsError where the settings are wrong.
+    """
+    return _of_server(url.rstrip("/"), filters) if url else _of_engines(load(config), filters)
+
+
+def _of_server(url: str, filters: Filters) -> Answer:
+    query = urlencode({name: sorted(values) for name, values in filters.items()}, doseq=True)
+    document = json.loads(_get(f"{url}/explain"))
+    return Answer(cast("ExplainDocument", document), _get(f"{url}/targets?{query}"))
+
+
+def _get(url: str) -> bytes:
+    if not url.startswith(("http://", "https://")):
+        raise SourceError(f"{url!r} is no address of a server; write http://host:9889")
+    request = urllib.request.Request(url, headers={"Accept": "application/json"})  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:  # noqa: S310
+            return cast("bytes", response.read())
+    except urllib.error.HTTPError as error:
+        said = error.read(500).decode(errors="replace").strip()
+        raise SourceError(f"{url} answered {error.code}: {said}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise SourceError(f"{url} does not answer: {reason}") from None
+
+
+def _of_engines(settings: Settings, filters: Filters) -> Answer:
+    snapshots = [_look(settings, index) for index in range(len(settings.engines))]
+    now = time.time()
+    decisions = decide(snapshots, settings, now).decisions
+    document = explain(snapshots, decisions, now)
+    return Answer(document, http_sd.body(http_sd.fragments(decisions), filters))
+
+
+def _look(settings: Settings, index: int) -> Snapshot:
+    engine = settings.engines[index]
+    try:
+        return look(engine.host, connect(engine), readable(settings))
+    except EngineError as error:
+        raise SourceError(
+            f"the engine at {engine.url} does not answer: {error}. "
+            "Name another one with DOCKER_HOST or in the settings, or ask a server with --url"
+        ) from None

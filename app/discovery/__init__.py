@@ -1,0 +1,1 @@
+"""The pure middle: snapshots, settings and the time in, decisions and target groups out."""

@@ -1,0 +1,95 @@
+"""Snapshots and decisions as the document behind /explain, the page and the command line."""
+
+from collections.abc import Iterable
+
+from typing_extensions import TypedDict  # on Python 3.11 pydantic reads no other
+
+from app.discovery.labels import scrub
+from app.model import Decision, Snapshot
+
+
+class EngineDocument(TypedDict):
+    """An engine's state. Ages and times are in seconds; null where there is none yet."""
+
+    host: str
+    up: bool
+    error: str
+    containers: int
+    list_age: float | None
+    events: int
+    reconnects: int
+
+
+class DecisionDocument(TypedDict):
+    """One decision. `targets` is empty where there is none, and `reason` says why."""
+
+    host: str
+    slot: str
+    kind: str
+    service: str
+    role: str
+    destination: str
+    version: str
+    container: str
+    container_id: str
+    state: str
+    health: str
+    since: float
+    reason: str
+    detail: str
+    targets: list[str]
+    instance: str
+
+
+class ExplainDocument(TypedDict):
+    """The whole document. `time` is the moment it speaks of."""
+
+    time: float
+    engines: list[EngineDocument]
+    decisions: list[DecisionDocument]
+
+
+def explain(
+    snapshots: Iterable[Snapshot], decisions: Iterable[Decision], now: float
+) -> ExplainDocument:
+    """Everything that is known and decided, at `now`."""
+    return {
+        "time": round(now, 3),
+        "engines": [_engine(snapshot, now) for snapshot in snapshots],
+        "decisions": [_decision(decision) for decision in decisions],
+    }
+
+
+def _engine(snapshot: Snapshot, now: float) -> EngineDocument:
+    listed_at = snapshot.listed_at
+    return {
+        "host": snapshot.host,
+        "up": snapshot.up,
+        "error": scrub(snapshot.error),
+        "containers": len(snapshot.containers),
+        "list_age": None if listed_at is None else round(max(0.0, now - listed_at), 3),
+        "events": snapshot.events,
+        "reconnects": snapshot.reconnects,
+    }
+
+
+def _decision(decision: Decision) -> DecisionDocument:
+    slot, target, container = decision.slot, decision.target, decision.container
+    return {
+        "host": decision.host,
+        "slot": slot.name if slot else "",
+        "kind": decision.kind,
+        "service": slot.service if slot else "",
+        "role": slot.role if slot else "",
+        "destination": slot.destination if slot else "",
+        "version": scrub(decision.version),
+        "container": scrub(container.name),
+        "container_id": scrub(container.id),
+        "state": container.state,
+        "health": container.health,
+        "since": round(container.since, 3),
+        "reason": decision.reason,
+        "detail": scrub(decision.detail),
+        "targets": list(target.targets) if target else [],
+        "instance": target.labels["instance"] if target else "",
+    }

@@ -1,0 +1,173 @@
+"""The engine's API through docker-py: the few calls that kamal-sd makes, and their errors.
+
+What this works around was all seen with docker-py 7.2: `version="auto"` asks the engine while it
+is being constructed; a proxy in the environment takes over `tcp://`; `containers.list()` inspects
+every container; `events()` has no time limit, and ends without a word when its connection does.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
+from typing import Any, Protocol, TypeVar
+
+import docker
+import docker.constants
+import docker.errors
+import requests
+import urllib3
+
+from app.engine import parse
+from app.engine.parse import Event
+
+_T = TypeVar("_T")
+_Version = tuple[int, ...]
+
+# The newest API whose lists and events `parse` was written for.
+_NEWEST_API = "1.52"
+
+# Podman says `died` and `remove` for `die` and `destroy`. The engine takes `health_status` as a
+# prefix.
+EVENT_ACTIONS = frozenset(
+    {
+        *("create", "start", "die", "died", "destroy", "remove", "rename"),
+        *("pause", "unpause", "health_status", "connect", "disconnect"),
+    }
+)
+# The engine filters: exec events, with command lines in them, are never asked for.
+_EVENT_FILTERS = {"type": ["container", "network"], "event": sorted(EVENT_ACTIONS)}
+
+# docker-py's own, and what it lets through: ValueError where JSON cannot be read, KeyError and
+# TypeError where it has another shape, AttributeError from a stream closed while it is being read.
+_ERRORS = (
+    docker.errors.DockerException,
+    requests.RequestException,
+    urllib3.exceptions.HTTPError,
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+)
+
+
+class EngineError(Exception):
+    """The engine cannot be heard. The message is for people."""
+
+
+class StreamSilentError(EngineError):
+    """No event came for so long that the stream may be dead. It has to be renewed."""
+
+
+class EventStream(Protocol):
+    """Events until the connection ends, however it does. `close` ends it from another thread."""
+
+    def __iter__(self) -> Iterator[Event]: ...
+    def close(self) -> None: ...
+
+
+class Connection(Protocol):
+    """One connection to an engine. Its calls raise EngineError, and nothing else."""
+
+    def events(self) -> EventStream:
+        """Subscribes now: whatever happens after this call will be in the stream."""
+
+    def containers(self, ids: Collection[str] = ()) -> object:
+        """The engine's list of all its containers, stopped ones too, or of those with the ids."""
+
+    def close(self) -> None: ...
+
+
+class DockerConnection:
+    """A connection to a Docker Engine, or to what speaks its API.
+
+    `timeout` seconds are the most that an answer may take; `silence` seconds without an event end
+    the stream. Raises EngineError where the engine does not answer.
+    """
+
+    def __init__(self, url: str, *, timeout: float, silence: float) -> None:
+        self._limits = (timeout, silence)
+        with _client(url, docker.constants.MINIMUM_DOCKER_API_VERSION, self._limits) as client:
+            answer = _call(lambda: client.version(api_version=False))
+            version = _call(lambda: _negotiate(answer["ApiVersion"], answer.get("MinAPIVersion")))
+        self._client = _client(url, version, self._limits)
+
+    def events(self) -> EventStream:
+        return _DockerEvents(
+            _call(lambda: self._client.events(filters=_EVENT_FILTERS, decode=True)), self._limits[1]
+        )
+
+    def containers(self, ids: Collection[str] = ()) -> object:
+        filters = {"id": sorted(ids)} if ids else None
+        return _call(lambda: self._client.containers(all=True, filters=filters))
+
+    def close(self) -> None:
+        self._client.close()
+
+
+class _Client(docker.APIClient):
+    """docker-py's client, in which no request is without a time limit."""
+
+    limits = (10.0, 600.0)
+
+    def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:  # noqa: ANN401
+        if options.get("timeout") is None:
+            options["timeout"] = self.limits
+        return super().send(request, **options)
+
+
+class _DockerEvents:
+    def __init__(self, stream: "docker.types.CancellableStream[object]", silence: float) -> None:
+        self._stream = stream
+        self._silence = silence
+
+    def __iter__(self) -> Iterator[Event]:
+        try:
+            for entry in self._stream:
+                event = parse.event(entry)
+                if event is not None:
+                    yield event
+        except urllib3.exceptions.ReadTimeoutError:
+            raise StreamSilentError(f"no event for {self._silence:g} s") from None
+        except _ERRORS as error:
+            raise EngineError(_words(error)) from None
+
+    def close(self) -> None:
+        # It is closed already, or was just now by its reader.
+        with suppress(*_ERRORS):
+            self._stream.close()
+
+
+def _client(url: str, version: str, limits: tuple[float, float]) -> _Client:
+    timeout, _ = limits
+    # The stubs have an int; requests takes any number.
+    client = _call(lambda: _Client(base_url=url, version=version, timeout=timeout))  # type: ignore[arg-type]
+    client.limits = limits
+    client.trust_env = False
+    return client
+
+
+def _negotiate(newest: str, oldest: str | None) -> str:
+    """The engine's own version, as far as it is known here and the engine lets it."""
+    version = min(newest, _NEWEST_API, key=_number)
+    return max(version, oldest, key=_number) if oldest else version
+
+
+def _number(version: str) -> _Version:
+    return tuple(int(part) for part in version.split("."))
+
+
+def _call(call: Callable[[], _T]) -> _T:
+    try:
+        return call()
+    except _ERRORS as error:
+        raise EngineError(_words(error)) from error
+
+
+def _words(error: BaseException) -> str:
+    """One line on what went wrong, without the layers of wrapping that say it again."""
+    if isinstance(error, docker.errors.APIError) and error.response is not None:
+        return f"it answered {error.response.status_code} {error.response.reason}"
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

@@ -1,0 +1,113 @@
+"""What lists, looks and events say, folded into the snapshot of an engine. Pure.
+
+A list is not the truth: one made right after a container died still shows it running, for up to
+0.16 s when measured, and no later event corrects it. So a death is believed at once, and for
+`AFTERLIFE` seconds only a start undoes it.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+from app.model import Container, Snapshot, State
+
+AFTERLIFE = 2.0
+# How far the rounded ages in two lists may be apart for one start or stop.
+_ROUNDING = 2.0
+
+
+def listed(
+    before: Snapshot, containers: Iterable[Container], now: float, started: Collection[str] = ()
+) -> Snapshot:
+    """After a full list: what it does not show is gone.
+
+    `started` are the ids of which a start was heard after their last death.
+    """
+    fresh = {each.id: _merge(before, each, now, started) for each in containers}
+    return replace(_with(before, fresh), listed_at=now, lost_at=None, error="")
+
+
+def looked(
+    before: Snapshot,
+    wanted: Collection[str],
+    containers: Iterable[Container],
+    now: float,
+    started: Collection[str] = (),
+) -> Snapshot:
+    """After a list of the wanted ids alone: a wanted one that it does not show is gone."""
+    found = {each.id: _merge(before, each, now, started) for each in containers}
+    rest = {key: each for key, each in before.containers.items() if key not in wanted}
+    return _with(before, rest | found)
+
+
+def died(before: Snapshot, container_id: str, now: float) -> Snapshot:
+    """After a death: the container is stopped, without an address, and nobody's incumbent.
+
+    One that was never seen is noted all the same: the look at its start is yet to come.
+    """
+    known = before.containers.get(container_id, Container(container_id))
+    dead = _without_life(known, now)
+    after = _with(before, {**before.containers, container_id: dead})
+    return replace(after, incumbents=before.incumbents - {container_id})
+
+
+def lost(before: Snapshot, error: str, heard_at: float) -> Snapshot:
+    """After contact with the engine broke off: what was known stays, and time stands still."""
+    lost_at = heard_at if before.lost_at is None else before.lost_at
+    return replace(before, error=error, lost_at=lost_at)
+
+
+def removed(before: Snapshot, container_id: str) -> Snapshot:
+    """After a container was destroyed. A list made at that moment may show it still."""
+    return _with(before, {k: each for k, each in before.containers.items() if k != container_id})
+
+
+def doubtful(after: Snapshot, containers: Iterable[Container]) -> frozenset[str]:
+    """Those of a list that it shows running against a fresh death, or on their way out.
+
+    No event tells when it speaks the truth about them again, so somebody has to look once more.
+    """
+    return frozenset(
+        each.id
+        for each in containers
+        if each.state is State.REMOVING or (each.running and after.containers[each.id].stopped)
+    )
+
+
+def _with(before: Snapshot, containers: Mapping[str, Container]) -> Snapshot:
+    # The same object where nothing changed, so that whoever reads it can tell at no cost.
+    if containers == before.containers:
+        return before
+    return replace(before, containers=MappingProxyType(dict(containers)))
+
+
+def _merge(before: Snapshot, fresh: Container, now: float, started: Collection[str]) -> Container:
+    known = before.containers.get(fresh.id)
+    if known is None:
+        return fresh
+    if fresh.id not in started:
+        if known.stopped and fresh.running and now < known.since + AFTERLIFE:
+            return _without_life(fresh, known.since)
+        if (known.running, known.stopped) == (fresh.running, fresh.stopped) and _agree(
+            known, fresh
+        ):
+            fresh = replace(fresh, since=known.since, since_error=known.since_error)
+    if fresh.image.startswith("sha256:") and known.image:
+        # While a deploy pulls the tag again, the list names the image by its digest for a moment.
+        fresh = replace(fresh, image=known.image)
+    return known if fresh == known else fresh
+
+
+def _agree(known: Container, fresh: Container) -> bool:
+    """Whether both can be about one start or stop, as far as the rounded text of the list tells."""
+    return known.since >= fresh.since - fresh.since_error - _ROUNDING
+
+
+def _without_life(container: Container, since: float) -> Container:
+    return replace(
+        container,
+        state=State.EXITED,
+        since=since,
+        since_error=0.0,
+        networks=tuple(each._replace(ipv4="", ipv6="") for each in container.networks),
+    )

@@ -1,0 +1,165 @@
+"""One connection's life: what is listed, what events lead to, and what is looked at again."""
+
+import time
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from queue import Empty, SimpleQueue
+from typing import NamedTuple
+
+from app.engine import ledger, parse
+from app.engine.client import Connection, EngineError, StreamSilentError
+from app.engine.parse import Event, Readable
+from app.model import Container, Snapshot
+
+_DEATHS = frozenset({"die", "died"})
+_REMOVALS = frozenset({"destroy", "remove"})
+# Above this many, one full list is cheaper than a filter that names them all.
+_MOST_LOOKS = 64
+
+
+class Pace(NamedTuple):
+    """A watcher's times, in seconds."""
+
+    resync: float = 60.0
+    # A stopping container leaves its network a moment before it dies (28.5: 3 to 24 ms).
+    settle: float = 0.3
+    # A list that is suddenly empty is believed when it is so again after this time.
+    confirm: float = 3.0
+    first_delay: float = 0.5
+    longest_delay: float = 30.0
+    # A session that lasted this long was a good one: the delays start afresh.
+    good_run: float = 60.0
+
+
+class End(NamedTuple):
+    """Put into the inbox where no further event will come. Without an error: as was wished."""
+
+    error: EngineError | None = None
+
+
+Inbox = SimpleQueue[Event | End]
+
+
+class Session:
+    """Keeps a snapshot true with what comes into the inbox. Raises EngineError when it cannot.
+
+    `publish` is given each new snapshot, and gives it back as it shall be remembered.
+    """
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        connection: Connection,
+        inbox: Inbox,
+        *,
+        publish: Callable[[Snapshot], Snapshot],
+        readable: Readable,
+        pace: Pace,
+    ) -> None:
+        self.snapshot = snapshot
+        self._connection = connection
+        self._inbox = inbox
+        self._publish_to = publish
+        self._readable = readable
+        self._pace = pace
+        self._started: set[str] = set()
+        # Which containers to look at, and when, on the monotonic clock.
+        self._due: dict[str, float] = {}
+        self._list_due = 0.0
+        self._eventful = True
+        self._empty_before = False
+
+    def run(self) -> None:
+        """Lists, then heeds the inbox until its end."""
+        self._list()
+        while True:
+            batch = self._take()
+            events = [item for item in batch if isinstance(item, Event)]
+            for event in events:
+                self._heed(event)
+            if events:
+                self._eventful = True
+                # The deaths are told before the engine is asked for anything.
+                self._publish(replace(self.snapshot, events=self.snapshot.events + len(events)))
+            for item in batch:
+                if isinstance(item, End):
+                    if item.error:
+                        raise item.error
+                    return
+            self._look()
+            if time.monotonic() >= self._list_due:
+                self._list()
+
+    def _take(self) -> list[Event | End]:
+        """All that is in the inbox; waits for something until the next look or list is due."""
+        due = min([self._list_due, *self._due.values()])
+        try:
+            batch: list[Event | End] = [self._inbox.get(timeout=max(0.0, due - time.monotonic()))]
+        except Empty:
+            return []
+        try:
+            while True:
+                batch.append(self._inbox.get_nowait())
+        except Empty:
+            return batch
+
+    def _heed(self, event: Event) -> None:
+        container_id, now = event.container_id, time.monotonic()
+        if event.action in _DEATHS:
+            if container_id not in self.snapshot.containers:
+                self._due[container_id] = now
+            self._started.discard(container_id)
+            self.snapshot = ledger.died(self.snapshot, container_id, time.time())
+        elif event.action in _REMOVALS:
+            self._due.pop(container_id, None)
+            self.snapshot = ledger.removed(self.snapshot, container_id)
+        elif event.action == "disconnect":
+            self._due.setdefault(container_id, now + self._pace.settle)
+        else:
+            if event.action == "start":
+                self._started.add(container_id)
+            self._due[container_id] = now
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        wanted = {container_id for container_id, due in self._due.items() if due <= now}
+        if len(wanted) > _MOST_LOOKS:
+            self._list_due = now
+        elif wanted:
+            found = self._ask(wanted)
+            after = ledger.looked(self.snapshot, wanted, found, time.time(), self._started)
+            self._conclude(after, found, now)
+
+    def _list(self) -> None:
+        now = time.monotonic()
+        found = self._ask()
+        if self.snapshot.containers and not found and not self._empty_before:
+            # Nobody was seen to go. An engine that is just starting can answer so.
+            self._empty_before = True
+            self._list_due = now + self._pace.confirm
+            return
+        self._empty_before = False
+        self._list_due = now + self._pace.resync
+        before = self.snapshot
+        after = ledger.listed(before, found, time.time(), self._started)
+        self._conclude(after, found, now)
+        if after.containers is not before.containers and not self._eventful:
+            raise StreamSilentError("a list shows what no event told")
+        self._eventful = False
+
+    def _ask(self, ids: Collection[str] = ()) -> tuple[Container, ...]:
+        try:
+            return parse.containers(self._connection.containers(ids), time.time(), self._readable)
+        except TypeError as error:
+            raise EngineError(str(error)) from None
+
+    def _conclude(self, after: Snapshot, found: tuple[Container, ...], asked_at: float) -> None:
+        """Publishes what an answer showed, and sees to what is left to look at."""
+        self._started.clear()
+        self._due = {key: due for key, due in self._due.items() if due > asked_at}
+        for container_id in ledger.doubtful(after, found):
+            self._due.setdefault(container_id, time.monotonic() + ledger.AFTERLIFE)
+        self._publish(after)
+
+    def _publish(self, snapshot: Snapshot) -> None:
+        self.snapshot = self._publish_to(snapshot)

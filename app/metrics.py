@@ -1,0 +1,106 @@
+"""kamal-sd's own metrics: a collector that reads the state when it is scraped."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from app import __version__
+from app.discovery.labels import scrub
+from app.model import Decision, Slot, Snapshot
+from app.state import State
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Metrics:
+    """The registry of one server, and its text."""
+
+    def __init__(self, state: State) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(_StateCollector(state))
+        ProcessCollector(registry=self._registry)
+
+    def text(self) -> bytes:
+        """The exposition, in Prometheus' text format (CONTENT_TYPE)."""
+        return generate_latest(self._registry)
+
+
+class _StateCollector(Collector):
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def describe(self) -> list[Metric]:
+        """Nothing: the registry is this server's alone, so no name can be another's."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        view = self._state.view
+        yield InfoMetricFamily("kamal_sd_build", "What runs here.", {"version": __version__})
+        yield from _engines(view.snapshots, self._state.now())
+        yield _decisions(view.decisions)
+        yield _slots(view.current())
+
+
+def _engines(snapshots: tuple[Snapshot, ...], now: float) -> Iterator[Metric]:
+    up = GaugeMetricFamily(
+        "kamal_sd_engine_up", "Whether the engine is being heard.", labels=["host"]
+    )
+    age = GaugeMetricFamily(
+        "kamal_sd_engine_list_age_seconds",
+        "Seconds since the engine's last good list. Absent before the first.",
+        labels=["host"],
+    )
+    events = CounterMetricFamily(
+        "kamal_sd_engine_events", "Events heard from the engine.", labels=["host"]
+    )
+    reconnects = CounterMetricFamily(
+        "kamal_sd_engine_reconnects", "How often the engine was lost.", labels=["host"]
+    )
+    for snapshot in snapshots:
+        host = [snapshot.host]
+        up.add_metric(host, snapshot.up)
+        if snapshot.listed_at is not None:
+            age.add_metric(host, max(0.0, now - snapshot.listed_at))
+        events.add_metric(host, snapshot.events)
+        reconnects.add_metric(host, snapshot.reconnects)
+    return iter((up, age, events, reconnects))
+
+
+def _decisions(decisions: tuple[Decision, ...]) -> Metric:
+    family = GaugeMetricFamily(
+        "kamal_sd_decisions",
+        "Decisions by reason; current and kept are targets.",
+        labels=["host", "reason"],
+    )
+    counts = Counter((decision.host, decision.reason) for decision in decisions)
+    for (host, reason), count in sorted(counts.items()):
+        family.add_metric([host, reason], count)
+    return family
+
+
+def _slots(current: dict[Slot, Decision]) -> Metric:
+    family = InfoMetricFamily(
+        "kamal_sd_slot",
+        "What stands for a slot. Join it by service, role, destination and host.",
+        labels=["host", "service", "role", "destination"],
+    )
+    for slot, decision in sorted(current.items()):
+        container = decision.container
+        family.add_metric(
+            list(slot),
+            {
+                "version": scrub(decision.version),
+                "container": container.name,
+                "container_id": container.id,
+                "image": scrub(container.image),
+            },
+        )
+    return family

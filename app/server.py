@@ -1,0 +1,108 @@
+"""Putting it together: storage, state, a watcher an engine, and the web server before them."""
+
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+import uvicorn
+
+from app.discovery.labels import readable
+from app.engine.client import Connection, DockerConnection
+from app.engine.session import Pace
+from app.engine.watcher import Watcher
+from app.model import Snapshot
+from app.settings import EngineSettings, Settings
+from app.state import State
+from app.storage import Storage, StorageError
+from app.web import create_app
+
+log = logging.getLogger(__name__)
+
+# Without an event for this long, the stream is taken anew: a connection that a firewall has dropped
+# looks just like a quiet engine.
+SILENCE_SECONDS = 600.0
+
+_LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+_SHUTDOWN_SECONDS = 5
+
+Connect = Callable[[EngineSettings], Connection]
+
+
+def connect(engine: EngineSettings) -> Connection:
+    """A connection to that engine. Raises EngineError."""
+    return DockerConnection(engine.url, timeout=engine.timeout, silence=SILENCE_SECONDS)
+
+
+def serve(settings: Settings, connect: Connect = connect) -> None:
+    """Serves until SIGTERM or SIGINT, and leaves nothing behind."""
+    logging.basicConfig(level=settings.log_level.upper(), format=_LOG_FORMAT)
+    # uvicorn gives the signal it stopped for to whoever had it before. SIGTERM is no failure.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    with watching(settings, connect) as state, suppress(KeyboardInterrupt):
+        config = uvicorn.Config(
+            create_app(state),
+            host=settings.listen_host,
+            port=settings.listen_port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+        )
+        uvicorn.Server(config).run()
+
+
+@contextmanager
+def watching(
+    settings: Settings, connect: Connect = connect, pace: Pace | None = None
+) -> Iterator[State]:
+    """A state that is kept true by a watcher for each engine, as long as the context lasts."""
+    is_readable = readable(settings)
+    storage = _storage(settings, is_readable)
+    before = [
+        storage.load(engine.host, engine.url) if storage else Snapshot(engine.host)
+        for engine in settings.engines
+    ]
+    state = State(before, settings)
+    pace = (pace or Pace())._replace(resync=settings.resync_interval)
+    watchers = []
+    for engine, snapshot in zip(settings.engines, before, strict=True):
+        publish = state.publish
+        if storage:
+            publish = partial(_publish_and_save, state, storage, engine.url)
+        watcher = Watcher(snapshot, partial(connect, engine), publish, is_readable, pace)
+        watchers.append(watcher)
+    for watcher in watchers:
+        watcher.start()
+    try:
+        yield state
+    finally:
+        for watcher in watchers:
+            watcher.stop()
+
+
+def _publish_and_save(state: State, storage: Storage, url: str, snapshot: Snapshot) -> Snapshot:
+    published = state.publish(snapshot)
+    if published.up:
+        storage.save(published, url)
+    return published
+
+
+def _storage(settings: Settings, is_readable: Callable[[str], bool]) -> Storage | None:
+    directory = settings.data_dir or default_data_dir()
+    try:
+        return Storage(directory, is_readable)
+    except StorageError as error:
+        log.warning("%s; a restart while an engine is down will know nothing", error)
+        return None
+
+
+def default_data_dir() -> Path:
+    """Where a service keeps its state: root's place, else the user's (XDG Base Directory)."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/kamal-sd")
+    home = os.environ.get("XDG_STATE_HOME")
+    return (Path(home) if home else Path.home() / ".local" / "state") / "kamal-sd"

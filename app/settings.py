@@ -1,0 +1,189 @@
+"""What can be set, and what each value must be. There is no global instance."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app import grammar
+from app.grammar import NamedPort, Scheme
+
+ENVIRONMENT_PREFIX = "KAMAL_SD_"
+DEFAULT_ENGINE_URL = "unix:///var/run/docker.sock"
+
+# Plain labels that kamal-sd itself gives. A static label of that name would break promise 1.
+_OWN_LABELS = frozenset({"instance", "service", "role", "destination", "host"})
+_SLOT_FIELDS = ("slot", "service", "role", "destination", "host")
+_INSTANCE_FIELDS = ("port", "port_name", *_SLOT_FIELDS)
+
+
+def _seconds(value: object) -> object:
+    return grammar.duration(value) if isinstance(value, str) else value
+
+
+def _scrape_duration(value: object) -> object:
+    return grammar.scrape_duration(_numbers_are_text(value))
+
+
+def _numbers_are_text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    raise ValueError(f"{value!r} must be a text")
+
+
+def _ports(value: object) -> object:
+    if isinstance(value, list):
+        return grammar.ports(",".join(map(_numbers_are_text, value)))
+    return grammar.ports(_numbers_are_text(value))
+
+
+def _static_label(name: str) -> str:
+    grammar.label_name(name)
+    if name in _OWN_LABELS:
+        raise ValueError(f"kamal-sd gives the label {name} itself; choose another name")
+    if name.startswith("__") and not name.startswith("__param_"):
+        raise ValueError(f"{name!r} is reserved; only __param_<name> may begin with __")
+    return name
+
+
+def _label_value(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError(f"{value!r} has a character that cannot be printed")
+    return value
+
+
+def _engine_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme == "unix" and parts.path.startswith("/"):
+        return url
+    if parts.scheme == "tcp" and parts.hostname and parts.port:
+        return url
+    raise ValueError(f"{url!r} is no engine; write unix:///path/to/socket or tcp://host:port")
+
+
+def _listen(address: str) -> str:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ValueError(f"{address!r} is no address to listen at; write it like 0.0.0.0:9889")
+    grammar.ports(port)
+    return address
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, allow_inf_nan=False)]
+ScrapeDuration = Annotated[str, BeforeValidator(_scrape_duration)]
+Ports = Annotated[tuple[NamedPort, ...], BeforeValidator(_ports)]
+MetricsPath = Annotated[str, AfterValidator(grammar.path)]
+Instance = Annotated[str, AfterValidator(partial(grammar.template, fields=_INSTANCE_FIELDS))]
+Alias = Annotated[str, AfterValidator(partial(grammar.template, fields=_SLOT_FIELDS))]
+StaticLabels = Mapping[
+    Annotated[str, AfterValidator(_static_label)],
+    Annotated[str, BeforeValidator(_numbers_are_text), AfterValidator(_label_value)],
+]
+AddressKind = Literal["auto", "alias", "ip"]
+
+
+class _Checked(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EndpointSettings(_Checked):
+    """How a role's metrics are reached and labelled. What is None is left to the next in line."""
+
+    scrape: bool | None = None
+    port: Ports | None = None
+    path: MetricsPath | None = None
+    scheme: Scheme | None = None
+    interval: ScrapeDuration | None = None
+    timeout: ScrapeDuration | None = None
+    address: AddressKind | None = None
+    network: str | None = None
+    alias: Alias | None = None
+    instance: Instance | None = None
+    labels: StaticLabels = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _timeout_within_interval(self) -> Self:
+        if self.interval and self.timeout:
+            grammar.timeout_within(self.timeout, self.interval)
+        return self
+
+
+class RoleSettings(EndpointSettings):
+    """Settings for the slots that have all the values given; one left out matches every value."""
+
+    host: str | None = None
+    service: str | None = None
+    role: str | None = None
+    destination: str | None = None
+
+    def matches(self, host: str, service: str, role: str, destination: str) -> bool:
+        """Whether the entry is about that slot."""
+        return all(
+            wanted is None or wanted == value
+            for wanted, value in (
+                (self.host, host),
+                (self.service, service),
+                (self.role, role),
+                (self.destination, destination),
+            )
+        )
+
+
+class EngineSettings(_Checked):
+    """One engine. `host` names it in labels; `address` is where others reach that host."""
+
+    url: Annotated[str, AfterValidator(_engine_url)]
+    host: str = ""
+    address: str = ""
+    network: str | None = None
+    timeout: Seconds = 10.0
+
+
+class ProxySettings(_Checked):
+    """kamal-proxy as a target: the port it was told to serve its metrics on."""
+
+    metrics_port: Ports | None = None
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. `config.example.yml` says what each is for."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    listen: Annotated[str, AfterValidator(_listen)] = "0.0.0.0:9889"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    data_dir: Path | None = None
+    engines: tuple[EngineSettings, ...] = ()
+    resync_interval: Seconds = 60.0
+    overlap_limit: Seconds = 90.0
+    keep_missing: Seconds = 3600.0
+    defaults: EndpointSettings = EndpointSettings()
+    roles: tuple[RoleSettings, ...] = ()
+    accessories: bool = False
+    proxy: ProxySettings = ProxySettings()
+    container_labels: tuple[str, ...] = ()
+
+    @property
+    def listen_host(self) -> str:
+        """The address to bind, without brackets."""
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def listen_port(self) -> int:
+        """The TCP port to bind."""
+        return int(self.listen.rpartition(":")[2])

@@ -1,0 +1,125 @@
+"""Each engine's last good snapshot on disk, so that a restart during an outage serves at once."""
+
+import logging
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+from urllib.parse import quote
+
+from pydantic import TypeAdapter, ValidationError
+
+from app.model import Container, Snapshot
+
+log = logging.getLogger(__name__)
+
+
+class StorageError(Exception):
+    """The folder for snapshots cannot be used. The message says which, and why."""
+
+
+@dataclass(frozen=True)
+class _File:
+    format: Literal[1]
+    url: str
+    listed_at: float
+    incumbents: tuple[str, ...]
+    containers: tuple[Container, ...]
+
+
+# What comes from a disk is checked as strictly as what comes from a person.
+_FILE = TypeAdapter(_File)
+
+
+class Storage:
+    """A folder with one file an engine. `readable` says which container labels are taken back."""
+
+    def __init__(self, directory: Path, readable: Callable[[str], bool]) -> None:
+        self._directory = directory
+        self._readable = readable
+        self._failing = False
+        self._saved: dict[str, tuple[object, ...]] = {}
+        try:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise StorageError(f"{directory}: cannot be made: {error.strerror}") from None
+        if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
+            raise StorageError(f"{directory}: cannot be written to")
+
+    def save(self, snapshot: Snapshot, url: str) -> None:
+        """Writes the snapshot. A failure is told in the log once, and costs nothing else.
+
+        There is no fsync: a power cut may leave a damaged file, which `load` sets aside, and by
+        then the engine's next list is at hand.
+        """
+        content = (snapshot.containers, snapshot.incumbents, snapshot.listed_at)
+        if snapshot.listed_at is None or self._saved.get(snapshot.host) == content:
+            return
+        file = _File(
+            format=1,
+            url=url,
+            listed_at=snapshot.listed_at,
+            incumbents=tuple(sorted(snapshot.incumbents)),
+            containers=tuple(
+                replace(each, labels=dict(each.labels)) for each in snapshot.containers.values()
+            ),
+        )
+        path = self._path(snapshot.host)
+        beside = path.with_suffix(".new")
+        try:
+            beside.write_bytes(_FILE.dump_json(file))
+            beside.replace(path)
+        except OSError as error:
+            if not self._failing:
+                log.warning("%s: the snapshot cannot be written: %s", path, error.strerror)
+            self._failing = True
+        else:
+            self._saved[snapshot.host] = content
+            self._failing = False
+
+    def load(self, host: str, url: str) -> Snapshot:
+        """The last snapshot of that engine; an empty one where there is none.
+
+        A damaged file is set aside, and said.
+        """
+        path = self._path(host)
+        try:
+            file = _FILE.validate_json(path.read_bytes())
+        except FileNotFoundError:
+            return Snapshot(host)
+        except OSError as error:
+            log.warning("%s: the snapshot cannot be read: %s", path, error.strerror)
+            return Snapshot(host)
+        except ValidationError as error:
+            aside = path.with_suffix(".damaged")
+            log.warning("%s: is damaged, set aside as %s: %s", path, aside.name, _first(error))
+            with suppress(OSError):
+                path.replace(aside)
+            return Snapshot(host)
+        if file.url != url:
+            log.info("%s: is of the engine at %s, and is not used", path, file.url)
+            return Snapshot(host)
+        return Snapshot(
+            host,
+            containers=MappingProxyType({each.id: self._read(each) for each in file.containers}),
+            listed_at=file.listed_at,
+            lost_at=file.listed_at,
+            error="not reached since kamal-sd started",
+            incumbents=frozenset(file.incumbents),
+        )
+
+    def _read(self, container: Container) -> Container:
+        labels = {k: value for k, value in container.labels.items() if self._readable(k)}
+        return replace(container, labels=labels)
+
+    def _path(self, host: str) -> Path:
+        # Quoted, so that no host can name a file outside the folder, or that of another host.
+        return self._directory / f"{quote(host or 'engine', safe='')}.json"
+
+
+def _first(error: ValidationError) -> str:
+    problem = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, problem['loc']))} {problem['msg']}".strip()

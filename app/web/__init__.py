@@ -1,0 +1,33 @@
+"""The way out over HTTP: answers read the state's view, and ask no engine for anything."""
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import PlainTextResponse, Response
+
+from app import __version__
+from app.metrics import Metrics
+from app.state import State
+from app.web import explain, operations, targets
+
+
+def create_app(state: State) -> FastAPI:
+    """The ASGI app that serves this state."""
+    app = FastAPI(
+        title="kamal-sd",
+        summary="Prometheus service discovery for apps deployed with Kamal",
+        version=__version__,
+        # Their pages load scripts from the net. The document itself is at /openapi.json.
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.include_router(targets.router(state))
+    app.include_router(explain.router(state))
+    app.include_router(operations.router(state, Metrics(state)))
+    app.add_exception_handler(RequestValidationError, _bad_request)
+    return app
+
+
+async def _bad_request(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - it is registered for this alone
+    mistakes = [f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in error.errors()]
+    return PlainTextResponse("\n".join(mistakes) + "\n", status_code=400)

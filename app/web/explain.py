@@ -1,0 +1,58 @@
+"""GET /explain: every container and its decision, as JSON or as a table."""
+
+import json
+
+from fastapi import APIRouter, Request
+from fastapi.responses import PlainTextResponse, Response
+
+from app.discovery.explain import EngineDocument, ExplainDocument, explain
+from app.state import State
+
+
+def router(state: State) -> APIRouter:
+    """The route, over this state."""
+    routes = APIRouter(tags=["discovery"])
+
+    @routes.get("/explain", response_model=ExplainDocument)
+    async def explain_all(request: Request) -> Response:
+        """Every container that the engines show, and why it is a target or is none."""
+        view = state.view
+        document = explain(view.snapshots, view.decisions, state.now())
+        accept = request.headers.get("accept", "")
+        if "text/plain" in accept and "json" not in accept:
+            return PlainTextResponse(table(document))
+        # For a person with curl as well as for a program.
+        text = json.dumps(document, ensure_ascii=False, indent=1)
+        return Response(text + "\n", media_type="application/json")
+
+    return routes
+
+
+def table(document: ExplainDocument) -> str:
+    """The document as aligned columns."""
+    rows = [("CONTAINER", "SLOT", "VERSION", "STATE", "REASON", "TARGET")]
+    rows += [
+        (
+            each["container"] or each["container_id"][:12],
+            each["slot"] or "-",
+            each["version"] or "-",
+            each["state"],
+            each["reason"],
+            " ".join(each["targets"]) or "-",
+        )
+        for each in document["decisions"]
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    return "\n".join([*map(_engine_line, document["engines"]), "", *lines]) + "\n"
+
+
+def _engine_line(engine: EngineDocument) -> str:
+    name = f"engine {engine['host']}" if engine["host"] else "engine"
+    if engine["list_age"] is None:
+        return f"{name}: not listed yet. {engine['error']}".rstrip()
+    listed = f"{engine['containers']} containers, listed {engine['list_age']:.0f} s ago"
+    return f"{name}: up, {listed}" if engine["up"] else f"{name}: DOWN, {engine['error']}; {listed}"

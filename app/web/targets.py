@@ -1,0 +1,121 @@
+"""GET /targets: HTTP SD."""
+
+import re
+from difflib import get_close_matches
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import PlainTextResponse, Response
+
+from app.discovery.http_sd import FILTERS
+from app.settings import AddressKind
+from app.state import State, View
+
+AGE_HEADER = "X-Kamal-SD-List-Age-Seconds"
+
+_PARAMETERS = (*FILTERS, "address")
+_TARGET_GROUPS = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "properties": {
+            "targets": {"type": "array", "items": {"type": "string"}},
+            "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+        },
+        "required": ["targets", "labels"],
+        "additionalProperties": False,
+    },
+}
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The target groups.",
+        "content": {"application/json": {"schema": _TARGET_GROUPS}},
+    },
+    304: {"description": "If-None-Match names this answer."},
+    400: {"description": "A parameter is unknown or wrong; the text says which."},
+    503: {"description": "An engine has not been listed yet. Prometheus keeps what it has."},
+}
+_ZERO_QUALITY = re.compile(r"\s*q=0(\.0*)?\s*")
+_Values = Annotated[list[str] | None, Query()]
+
+
+def router(state: State) -> APIRouter:
+    """The route, over this state."""
+    routes = APIRouter(tags=["discovery"])
+
+    async def targets(
+        request: Request,
+        service: _Values = None,
+        role: _Values = None,
+        destination: _Values = None,
+        host: _Values = None,
+        address: AddressKind | None = None,
+    ) -> Response:
+        """The targets, in the format of Prometheus' `http_sd_configs`.
+
+        A filter may be given several times; a target passes that has one of its values.
+        """
+        for name in request.query_params:
+            if name not in _PARAMETERS:
+                return PlainTextResponse(_unknown(name), status_code=400)
+        view = state.view
+        if not view.ready:
+            return _not_ready(view)
+        filters = {"service": service, "role": role, "destination": destination, "host": host}
+        answer = view.answer(
+            {name: frozenset(values) for name, values in filters.items() if values}, address
+        )
+        gzipped = _wants_gzip(request.headers.get("accept-encoding", ""))
+        # A strong validator is one of an encoding (RFC 9110, 8.8.1).
+        etag = answer.etag.removesuffix('"') + '-gzip"' if gzipped else answer.etag
+        headers = {
+            "ETag": etag,
+            "Vary": "Accept-Encoding",
+            "Cache-Control": "no-cache",
+            AGE_HEADER: f"{_oldest_list(view, state.now()):.1f}",
+        }
+        if _matches(request.headers.get("if-none-match", ""), etag):
+            return Response(status_code=304, headers=headers)
+        if gzipped:
+            headers["Content-Encoding"] = "gzip"
+        body = answer.gzipped if gzipped else answer.body
+        return Response(body, media_type="application/json", headers=headers)
+
+    routes.add_api_route("/targets", targets, methods=["GET"], responses=_RESPONSES)
+    routes.add_api_route("/targets", targets, methods=["HEAD"], include_in_schema=False)
+    return routes
+
+
+def _unknown(name: str) -> str:
+    close = get_close_matches(name, _PARAMETERS, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(_PARAMETERS)}."
+    return f"unknown parameter {name[:80]!a}; {hint}\n"
+
+
+def _not_ready(view: View) -> Response:
+    waiting = [
+        f"{snapshot.host or 'the engine'}: {snapshot.error or 'not listed yet'}"
+        for snapshot in view.snapshots
+        if snapshot.listed_at is None
+    ]
+    text = "no list of containers yet: " + "; ".join(waiting) + "\n"
+    return PlainTextResponse(text, status_code=503, headers={"Retry-After": "5"})
+
+
+def _oldest_list(view: View, now: float) -> float:
+    return max(
+        (now - each.listed_at for each in view.snapshots if each.listed_at is not None), default=0.0
+    )
+
+
+def _wants_gzip(accept_encoding: str) -> bool:
+    for item in accept_encoding.lower().split(","):
+        coding, _, parameters = item.partition(";")
+        if coding.strip() in ("gzip", "x-gzip"):
+            return not _ZERO_QUALITY.fullmatch(parameters)
+    return False
+
+
+def _matches(if_none_match: str, etag: str) -> bool:
+    wanted = {each.strip().removeprefix("W/") for each in if_none_match.split(",")}
+    return etag in wanted or "*" in wanted
