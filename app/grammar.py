@@ -15,6 +15,7 @@ _DIGITS = re.compile(r"\d{1,5}", re.ASCII)
 _PORT_NAME = re.compile(r"[a-zA-Z0-9_-]{1,63}", re.ASCII)
 _HOST_NAME = re.compile(r"(?!.*\.\.)[a-zA-Z0-9_](?:[a-zA-Z0-9_.-]{0,251}[a-zA-Z0-9_])?", re.ASCII)
 _MAX_PORT = 65_535
+_MAX_PATH = 1024
 _MAX_DURATION_SECONDS = 9_223_372_036  # Prometheus counts nanoseconds in 64 bits
 
 
@@ -82,6 +83,8 @@ def _port(text: str) -> NamedPort:
 
 def path(text: str) -> str:
     """An URL path for `__metrics_path__`. Prometheus escapes a `?` in it, so that is refused."""
+    if len(text) > _MAX_PATH:
+        raise ValueError(f"{text[:40]!r}... is no path; it is longer than {_MAX_PATH} characters")
     if not text.startswith("/"):
         raise ValueError(f"{text!r} is no path; it must begin with a slash, like /metrics")
     if not text.isprintable() or set(text) & set(" ?#"):
@@ -114,6 +117,13 @@ def host_name(text: str) -> str:
     return text
 
 
+def printable(text: str) -> str:
+    """A text that every reader of an answer can take."""
+    if not text.isprintable():
+        raise ValueError(f"{text!r} has a character that cannot be printed")
+    return text
+
+
 def label_name(text: str) -> str:
     """A label name that Prometheus 2 takes, too."""
     if not _LABEL_NAME.fullmatch(text):
@@ -124,6 +134,7 @@ def label_name(text: str) -> str:
 def template(text: str, fields: Iterable[str]) -> str:
     """A text with `{field}` places, checked against the fields that can be filled in."""
     known = tuple(fields)
+    printable(text)
     try:
         parts = list(Formatter().parse(text))
     except ValueError as error:

@@ -3,14 +3,17 @@
 `NOW` is the present of every test that does not say otherwise.
 """
 
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable
 from types import MappingProxyType
 from typing import Any
+
+import pytest
 
 from app.discovery.decide import decide
 from app.discovery.labels import readable
 from app.model import Container, Decision, Health, Network, Port, Slot, Snapshot, State
-from app.settings import Settings
+from app.settings import ENVIRONMENT_PREFIX, Settings
 
 NOW = 1_800_000_000.0
 URL = "unix:///var/run/docker.sock"
@@ -19,7 +22,7 @@ WEB = Slot("", "shop", "web")
 
 def identity(name: str) -> str:
     """A container id, as long and as hexadecimal as an engine's, that tells the name."""
-    return name.encode().hex().ljust(64, "0")[:64]
+    return name.encode(errors="surrogatepass").hex().ljust(64, "0")[:64]
 
 
 def labels(
@@ -85,7 +88,7 @@ def decision(*containers: Container, of: str = "", **given: Any) -> Decision:
     return found
 
 
-def entry(name: str = "shop-web-v1", **given: object) -> dict[str, Any]:
+def entry(name: str = "shop-web-v1", **given: Any) -> dict[str, Any]:
     """A running container of shop's web, as Docker Engine 28.5 lists it."""
     values: dict[str, Any] = {
         "Id": identity(name),
@@ -105,14 +108,24 @@ def entry(name: str = "shop-web-v1", **given: object) -> dict[str, Any]:
     return values | given
 
 
+def human_duration(seconds: float) -> str:
+    """What go-units' HumanDuration writes (duration.go), which the engine's status is made of."""
+    whole, hours = int(seconds), int(seconds / 3600 + 0.5)
+    if whole < 60:
+        return {0: "Less than a second", 1: "1 second"}.get(whole, f"{whole} seconds")
+    if whole < 3600:
+        return "About a minute" if whole < 120 else f"{whole // 60} minutes"
+    if hours < 48:
+        return "About an hour" if hours == 1 else f"{hours} hours"
+    for limit, unit, name in ((14, 24, "days"), (60, 168, "weeks"), (730, 720, "months")):
+        if hours < limit * 24:
+            return f"{hours // unit} {name}"
+    return f"{int(seconds / 3600) // 24 // 365} years"
+
+
 def reads(*patterns: str) -> Any:
     """Which labels are read where the allow-list has these patterns."""
     return readable(settings(container_labels=list(patterns)))
-
-
-def by_name(snapshot: Snapshot) -> Mapping[str, Container]:
-    """A snapshot's containers by their names."""
-    return {each.name: each for each in snapshot.containers.values()}
 
 
 def targets(found: Iterable[Decision]) -> dict[str, str]:
@@ -123,3 +136,10 @@ def targets(found: Iterable[Decision]) -> dict[str, str]:
         if each.target
         for address in each.target.targets
     }
+
+
+def clear_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Takes away every variable that settings are made of, for one test."""
+    for name in list(os.environ):
+        if name.startswith(ENVIRONMENT_PREFIX) or name in ("DOCKER_HOST", "KAMAL_HOST"):
+            monkeypatch.delenv(name)

@@ -19,7 +19,7 @@ from tests import http_sd_reader
 from tests.timelines import KEPT, NEVER, TIMELINES, Step
 
 RECORDINGS = Path(__file__).parent / "recordings"
-STAGES = [(engine, stage) for engine in TIMELINES for stage in TIMELINES[engine]]
+STAGES = [(recorder, stage) for recorder in TIMELINES for stage in TIMELINES[recorder]]
 SETTINGS = Settings(engines=(EngineSettings(url="unix:///recorded.sock"),))
 # A recorded list is a sample of every 100 ms or so; a start shows in the first one after it.
 SAMPLING = 0.4
@@ -33,10 +33,12 @@ class Instant(NamedTuple):
     decisions: tuple[Decision, ...]
 
 
-def replay(engine: str, stage: str) -> Iterator[Instant]:
+def replay(recorder: str, stage: str) -> Iterator[Instant]:
     """The decisions after each recorded list and event, as the real ledger folds them."""
     is_readable = readable(SETTINGS)
-    lines = gzip.decompress((RECORDINGS / engine / f"{stage}.ndjson.gz").read_bytes()).splitlines()
+    lines = gzip.decompress(
+        (RECORDINGS / recorder / f"{stage}.ndjson.gz").read_bytes()
+    ).splitlines()
     snapshot = Snapshot("")
     started: set[str] = set()
     for line in map(json.loads, lines):
@@ -79,12 +81,12 @@ def _picture(instant: Instant) -> dict[str, str]:
     return picture
 
 
-@pytest.mark.parametrize(("engine", "stage"), STAGES)
-def test_the_timeline_is_the_one_written_by_hand(engine: str, stage: str) -> None:
-    expected = list(TIMELINES[engine][stage])
+@pytest.mark.parametrize(("recorder", "stage"), STAGES)
+def test_the_timeline_is_the_one_written_by_hand(recorder: str, stage: str) -> None:
+    expected = list(TIMELINES[recorder][stage])
     seen: list[Step] = []
     told_at: dict[str, float] = {}
-    for instant in replay(engine, stage):
+    for instant in replay(recorder, stage):
         if instant.event:
             told_at.setdefault(instant.event, instant.t)
         picture = _picture(instant)
@@ -99,12 +101,12 @@ def test_the_timeline_is_the_one_written_by_hand(engine: str, stage: str) -> Non
     assert seen == expected
 
 
-@pytest.mark.parametrize(("engine", "stage"), STAGES)
-def test_what_must_never_be_a_target_never_is(engine: str, stage: str) -> None:
-    never = NEVER[engine][stage]
+@pytest.mark.parametrize(("recorder", "stage"), STAGES)
+def test_what_must_never_be_a_target_never_is(recorder: str, stage: str) -> None:
+    never = NEVER[recorder][stage]
     kinds = {"kamal-proxy": Kind.PROXY, "accessory": Kind.ACCESSORY, "one-off": Kind.ONE_OFF}
     seen = set()
-    for instant in replay(engine, stage):
+    for instant in replay(recorder, stage):
         for decision in instant.decisions:
             name = decision.container.name
             if name in never:
@@ -116,10 +118,10 @@ def test_what_must_never_be_a_target_never_is(engine: str, stage: str) -> None:
     assert seen == set(never)
 
 
-@pytest.mark.parametrize(("engine", "stage"), STAGES)
-def test_no_plain_label_changes_and_every_answer_can_be_read(engine: str, stage: str) -> None:
+@pytest.mark.parametrize(("recorder", "stage"), STAGES)
+def test_no_plain_label_changes_and_every_answer_can_be_read(recorder: str, stage: str) -> None:
     series: dict[str, dict[str, str]] = {}
-    for instant in replay(engine, stage):
+    for instant in replay(recorder, stage):
         body = http_sd.body(http_sd.fragments(instant.decisions), {})
         for target in http_sd_reader.read(body):
             slot = target.labels["__meta_kamal_slot"]

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from app.discovery.endpoint import endpoints
-from app.discovery.incumbent import NEVER, Choice, choose
+from app.discovery.incumbent import NEVER, Choice, choose, start_order
 from app.discovery.slots import by_slot
 from app.discovery.target import one_series_each, target_of
 from app.model import Decision, Reason, Refused, Slot, Snapshot
@@ -96,7 +96,7 @@ def _check_stands_for_slot(generation: Decision, choice: Choice, settings: Setti
             hours = f"{settings.keep_missing:g} s"
             raise Refused(Reason.EXPIRED, f"it has stopped, and is not kept for over {hours}")
         raise Refused(Reason.STOPPED, f"it has stopped; {current.name} stands for its slot")
-    if (container.since, container.created) < (current.since, current.created):
+    if start_order(container) < start_order(current):
         raise Refused(Reason.SUPERSEDED, f"it still runs, and {current.name} has taken over")
     raise Refused(
         Reason.CANDIDATE,

@@ -37,7 +37,7 @@ def choose(
     Where none runs, the one that stopped last stands for the slot for `keep_missing`.
     """
     generations = tuple(generations)
-    running = sorted((each for each in generations if each.running), key=_start_order)
+    running = sorted((each for each in generations if each.running), key=start_order)
     if not running:
         return _last_stopped(generations, now, keep_missing)
 
@@ -57,7 +57,8 @@ def choose(
     return Choice(current, changes_at=min((time for time in due if time > now), default=NEVER))
 
 
-def _start_order(container: Container) -> tuple[float, float, str]:
+def start_order(container: Container) -> tuple[float, float, str]:
+    """What generations are sorted by, the oldest first: no two are equal."""
     return container.since, container.created, container.id
 
 
@@ -65,6 +66,6 @@ def _last_stopped(generations: Iterable[Container], now: float, keep_missing: fl
     stopped = [each for each in generations if each.stopped]
     if not stopped:
         return Choice(None)
-    last = max(stopped, key=_start_order)
+    last = max(stopped, key=start_order)
     ends = last.since + keep_missing
     return Choice(last, kept=True, changes_at=ends) if now < ends else Choice(None)

@@ -48,4 +48,5 @@ def version_of(container: Container, slot: Slot) -> str:
     if slot.role and container.name.startswith(prefix):
         return _REPLACED.sub("", container.name.removeprefix(prefix))
     repository, colon, tag = container.image.rpartition(":")
-    return tag if colon and repository and "/" not in tag else ""
+    is_digest = repository.rpartition("@")[2] == "sha256"
+    return tag if colon and repository and "/" not in tag and not is_digest else ""

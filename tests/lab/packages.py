@@ -1,0 +1,85 @@
+"""Debian packages that the lab needs."""
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tests.lab.process import LabError, is_root, run
+
+CACHE = Path(__file__).resolve().parents[2] / ".cache" / "lab"
+POLICY = Path("/usr/sbin/policy-rc.d")
+
+
+def installed(package: str) -> bool:
+    """Tell whether dpkg has the package, configured."""
+    try:
+        return run(["dpkg-query", "-W", "-f=${db:Status-Status}", package]) == "installed"
+    except LabError:
+        return False
+
+
+def require(*packages: str) -> None:
+    """Make sure that the packages are there; none of their services gets started."""
+    missing = [package for package in packages if not installed(package)]
+    if not missing:
+        return
+    names = " ".join(missing)
+    if shutil.which("apt-get") is None:
+        raise LabError(f"the lab needs the Debian packages {names}, and this is no Debian machine")
+    if not is_root():
+        raise LabError(f"the lab needs Debian packages: run `apt-get install {names}` as root")
+    started = time.monotonic()
+    print(f"installing {names} ...", end="", file=sys.stderr, flush=True)
+    install = ["apt-get", "-qq", "install", "--no-install-recommends", *missing]
+    with services_kept_down():
+        run(["apt-get", "-qq", "update"], env=apt_environment(), timeout=300)
+        run(install, env=apt_environment(), timeout=600)
+    print(f" done in {time.monotonic() - started:.0f} s", file=sys.stderr)
+
+
+def unpacked(package: str) -> Path:
+    """Return a folder with the package's files, which is not installed."""
+    folder = CACHE / package
+    if folder.is_dir():
+        return folder
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=CACHE, prefix=f".{package}-") as name:
+        scratch = Path(name)
+        download = ["apt-get", "-qq", "download", package]
+        try:
+            run(download, cwd=scratch, env=apt_environment())
+        except LabError:
+            # A fresh machine has no lists yet.
+            if not is_root():
+                raise
+            run(["apt-get", "-qq", "update"], env=apt_environment(), timeout=300)
+            run(download, cwd=scratch, env=apt_environment())
+        run(["dpkg", "-x", next(scratch.glob("*.deb")), scratch / "files"])
+        # Another run may have been quicker; its files are the same.
+        with suppress(OSError):
+            (scratch / "files").rename(folder)
+    return folder
+
+
+def apt_environment() -> dict[str, str]:
+    """Return the caller's environment (a proxy may stand in it), less questions."""
+    return os.environ | {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
+
+
+@contextmanager
+def services_kept_down() -> Iterator[None]:
+    """Forbid packages to start their services while they are installed."""
+    if POLICY.exists():
+        yield
+        return
+    POLICY.write_text("#!/bin/sh\nexit 101\n")
+    POLICY.chmod(0o755)
+    try:
+        yield
+    finally:
+        POLICY.unlink(missing_ok=True)

@@ -1,0 +1,179 @@
+"""A life of deploys, by the real Kamal on a real engine, as a real Prometheus saw it.
+
+Nothing is configured but the label `prometheus.port` of the two roles in deploy.yml.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from threading import Event, Thread
+from typing import Any, NamedTuple, Self
+
+import pytest
+
+from tests import http_sd_reader
+from tests.lab.kamal import App
+from tests.lab.prometheus import Prometheus, http_sd_job, promtool_check_sd
+from tests.lab.sd import Server
+from tests.lab.world import World
+
+pytestmark = pytest.mark.real
+
+JOB = "kamal"
+SLOTS = ("shop-job", "shop-web")
+SAMPLE_SECONDS = 0.05
+
+
+class Sampler:
+    """Reads /targets again and again, and keeps each picture that differs from the one before."""
+
+    def __init__(self, server: Server) -> None:
+        self.pictures: list[dict[str, str]] = []
+        self._server = server
+        self._stop = Event()
+        self._thread = Thread(target=self._run)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(SAMPLE_SECONDS):
+            picture = versions(self._server)
+            if not self.pictures or picture != self.pictures[-1]:
+                self.pictures.append(picture)
+
+
+def versions(server: Server) -> dict[str, str]:
+    """Each slot's version in the answer to Prometheus, with an asterisk where it is kept."""
+    found: dict[str, str] = {}
+    for target in http_sd_reader.read(server.get("/targets").raise_for_status().content):
+        slot = target.labels["__meta_kamal_slot"]
+        assert slot not in found, "two targets of a slot"
+        assert target.series == plain_labels(slot)
+        kept = target.address.endswith(".invalid:9394")
+        found[slot] = target.labels["__meta_kamal_version"] + ("*" if kept else "")
+    return found
+
+
+def plain_labels(slot: str) -> dict[str, str]:
+    service, role = slot.split("-")
+    return {"instance": f"{slot}:9394", "service": service, "role": role}
+
+
+class Town(NamedTuple):
+    """What the deploys happen in."""
+
+    world: World
+    app: App
+    server: Server
+    prometheus: Prometheus
+
+    def expect(self, expected: dict[str, str]) -> None:
+        """Waits until kamal-sd, Prometheus and the scraped apps themselves agree on it."""
+        running = {slot: version for slot, version in expected.items() if "*" not in version}
+        self.prometheus.wait_until(lambda: versions(self.server) == expected)
+        self.prometheus.wait_until(
+            lambda: (
+                [target["labels"] for target in self._targets()]
+                == [plain_labels(slot) | {"job": JOB} for slot in sorted(expected)]
+            )
+        )
+        self.prometheus.wait_until(lambda: self._scraped() == running)
+        self.prometheus.wait_until(
+            lambda: (
+                {s["metric"]["instance"]: s["value"][1] for s in self.prometheus.query("up")}
+                == {f"{slot}:9394": "01"[slot in running] for slot in expected}
+            )
+        )
+        assert len(self.prometheus.series("shop_requests_total")) == len(SLOTS)
+        assert len(self.prometheus.series("up")) == len(SLOTS)
+
+    def _targets(self) -> list[dict[str, Any]]:
+        return sorted(self.prometheus.targets(), key=lambda each: each["labels"]["instance"])
+
+    def _scraped(self) -> dict[str, str]:
+        """The version behind each slot's series, in the app's own words.
+
+        For some seconds after a deploy it may be another role's: the engine gives a free IP away
+        at once, and Prometheus still scrapes it under the old labels until it looks for targets.
+        """
+        return {
+            f"{labels['service']}-{labels['exported_role']}": labels["version"]
+            for labels in (sample["metric"] for sample in self.prometheus.query("shop_build_info"))
+            if labels["exported_role"] == labels["role"]
+        }
+
+
+@pytest.fixture
+def town() -> Iterator[Town]:
+    with ExitStack() as stack:
+        world = stack.enter_context(World())
+        server = stack.enter_context(Server(world.folder("sd"), world.docker.url))
+        job = http_sd_job(f"{server.url}/targets", name=JOB)
+        prometheus = stack.enter_context(Prometheus(world.folder("prometheus"), job))
+        yield Town(world, world.app(), server, prometheus)
+
+
+def test_a_life_of_deploys(town: Town) -> None:
+    world, app = town.world, town.app
+    for version in ("v1", "v2"):
+        world.image(version)
+    world.image("bad", "crashing")
+
+    app.deploy("v1")
+    town.expect({"shop-web": "v1", "shop-job": "v1"})
+    _assert_promtool_agrees(town)
+
+    with Sampler(town.server) as second_deploy:
+        app.deploy("v2")
+        town.expect({"shop-web": "v2", "shop-job": "v2"})
+    _assert_one_change_a_slot(second_deploy, "v1", "v2")
+
+    with Sampler(town.server) as same_again:
+        app.deploy("v2")
+        town.expect({"shop-web": "v2", "shop-job": "v2"})
+    assert same_again.pictures == [{"shop-web": "v2", "shop-job": "v2"}]
+
+    with Sampler(town.server) as rollback:
+        app.rollback("v1")
+        town.expect({"shop-web": "v1", "shop-job": "v1"})
+    _assert_one_change_a_slot(rollback, "v2", "v1")
+
+    with Sampler(town.server) as failed_deploy:
+        output = app.deploy("bad", check=False)
+    assert "ERROR" in output
+    assert failed_deploy.pictures == [{"shop-web": "v1", "shop-job": "v1"}]
+
+    with Sampler(town.server) as one_off:
+        app.app_exec("job", "v1", "/bin/sleep 2")
+    assert one_off.pictures == [{"shop-web": "v1", "shop-job": "v1"}]
+
+    app.app_stop()
+    town.expect({"shop-web": "v1*", "shop-job": "v1*"})
+
+    app.app_start("v1")
+    town.expect({"shop-web": "v1", "shop-job": "v1"})
+
+    app.app_remove()
+    town.expect({})
+
+
+def _assert_one_change_a_slot(sampler: Sampler, old: str, new: str) -> None:
+    """Each slot went from the old version to the new one once, and was never without a target."""
+    for slot in SLOTS:
+        seen = [picture[slot] for picture in sampler.pictures]
+        changes = [version for i, version in enumerate(seen) if i == 0 or version != seen[i - 1]]
+        assert changes == [old, new]
+
+
+def _assert_promtool_agrees(town: Town) -> None:
+    found = promtool_check_sd(town.prometheus.config, JOB)
+    labels = sorted((each["labels"] for each in found), key=lambda each: str(each["instance"]))
+    assert [
+        {name: value for name, value in each.items() if not name.startswith("__")}
+        for each in labels
+    ] == [plain_labels(slot) | {"job": JOB} for slot in SLOTS]
