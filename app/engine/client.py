@@ -39,6 +39,7 @@ _EVENT_FILTERS = {"type": ["container", "network"], "event": sorted(EVENT_ACTION
 # TypeError where it has another shape, AttributeError from a stream closed while it is being read.
 _ERRORS = (
     docker.errors.DockerException,
+    docker.errors.StreamParseError,
     requests.RequestException,
     urllib3.exceptions.HTTPError,
     OSError,
@@ -86,8 +87,7 @@ class DockerConnection:
     def __init__(self, url: str, *, timeout: float, silence: float) -> None:
         self._limits = (timeout, silence)
         with _client(url, docker.constants.MINIMUM_DOCKER_API_VERSION, self._limits) as client:
-            answer = _call(lambda: client.version(api_version=False))
-            version = _call(lambda: _negotiate(answer["ApiVersion"], answer.get("MinAPIVersion")))
+            version = _negotiate(_call(lambda: client.version(api_version=False)))
         self._client = _client(url, version, self._limits)
 
     def events(self) -> EventStream:
@@ -104,14 +104,23 @@ class DockerConnection:
 
 
 class _Client(docker.APIClient):
-    """docker-py's client, in which no request is without a time limit."""
+    """docker-py's client, in which nothing is without a time limit.
 
-    limits = (10.0, 600.0)
+    It asks for a stream of events with no limit, and takes whatever answers for one. Here its head
+    is an answer like any other, and each piece of it may take `silence` seconds.
+    """
+
+    silence = 600.0
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:  # noqa: ANN401
-        if options.get("timeout") is None:
-            options["timeout"] = self.limits
-        return super().send(request, **options)
+        if options.get("timeout") is not None:
+            return super().send(request, **options)
+        response = super().send(request, **options | {"timeout": self.timeout})
+        self._raise_for_status(response)  # type: ignore[attr-defined]
+        # Where docker-py finds the socket, too, when it closes a stream.
+        reader: Any = response.raw._fp  # noqa: SLF001
+        reader.fp.raw._sock.settimeout(self.silence)  # noqa: SLF001
+        return response
 
 
 class _DockerEvents:
@@ -137,18 +146,22 @@ class _DockerEvents:
 
 
 def _client(url: str, version: str, limits: tuple[float, float]) -> _Client:
-    timeout, _ = limits
+    timeout, silence = limits
     # The stubs have an int; requests takes any number.
     client = _call(lambda: _Client(base_url=url, version=version, timeout=timeout))  # type: ignore[arg-type]
-    client.limits = limits
+    client.silence = silence
     client.trust_env = False
     return client
 
 
-def _negotiate(newest: str, oldest: str | None) -> str:
+def _negotiate(answer: Any) -> str:  # noqa: ANN401
     """The engine's own version, as far as it is known here and the engine lets it."""
-    version = min(newest, _NEWEST_API, key=_number)
-    return max(version, oldest, key=_number) if oldest else version
+    try:
+        version: str = min(answer["ApiVersion"], _NEWEST_API, key=_number)
+        oldest: str = answer.get("MinAPIVersion") or version
+        return max(version, oldest, key=_number)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise EngineError("it names no API version, as a Docker Engine does at /version") from None
 
 
 def _number(version: str) -> _Version:
@@ -167,6 +180,8 @@ def _words(error: BaseException) -> str:
     if isinstance(error, docker.errors.APIError) and error.response is not None:
         return f"it answered {error.response.status_code} {error.response.reason}"
     while (inner := error.__cause__ or error.__context__) is not None:
+        if isinstance(inner, StopIteration):  # json's way to come to an end
+            break
         error = inner
     if isinstance(error, OSError) and error.strerror:
         return error.strerror

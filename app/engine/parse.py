@@ -65,7 +65,7 @@ def event(entry: object) -> Event | None:
         attributes = actor.get("Attributes")
         about = attributes.get("container") if isinstance(attributes, dict) else None
     action = entry.get("Action")
-    if not (isinstance(action, str) and isinstance(about, str) and about):
+    if not (isinstance(action, str) and isinstance(about, str) and _ID.fullmatch(about)):
         return None
     # "health_status: healthy" and "exec_create: sh -c …": what follows the colon is not needed.
     return Event(action.partition(":")[0], about)
@@ -142,6 +142,8 @@ def _networks(networks: object) -> Iterable[Network]:
 
 def _address(value: object) -> str:
     text = _text(value)
+    if "%" in text:
+        raise ValueError(f"{text!r} is an address of one host alone")
     return str(ip_address(text)) if text else ""
 
 

@@ -13,6 +13,8 @@ from app.model import Container, Snapshot
 
 _DEATHS = frozenset({"die", "died"})
 _REMOVALS = frozenset({"destroy", "remove"})
+# 20.10 tells these a moment before its lists show them.
+_TOLD_EARLY = frozenset({"connect", "pause", "unpause"})
 # Above this many, one full list is cheaper than a filter that names them all.
 _MOST_LOOKS = 64
 
@@ -21,7 +23,8 @@ class Pace(NamedTuple):
     """A watcher's times, in seconds."""
 
     resync: float = 60.0
-    # A stopping container leaves its network a moment before it dies (28.5: 3 to 24 ms).
+    # What is told early is looked at once more after this time. It is enough for a stopping
+    # container, too, which leaves its network a moment before it dies (28.5: 3 to 24 ms).
     settle: float = 0.3
     # A list that is suddenly empty is believed when it is so again after this time.
     confirm: float = 3.0
@@ -65,6 +68,7 @@ class Session:
         self._started: set[str] = set()
         # Which containers to look at, and when, on the monotonic clock.
         self._due: dict[str, float] = {}
+        self._told_early: set[str] = set()
         self._list_due = 0.0
         self._eventful = True
         self._empty_before = False
@@ -118,6 +122,8 @@ class Session:
         else:
             if event.action == "start":
                 self._started.add(container_id)
+            elif event.action in _TOLD_EARLY:
+                self._told_early.add(container_id)
             self._due[container_id] = now
 
     def _look(self) -> None:
@@ -157,6 +163,9 @@ class Session:
         """Publishes what an answer showed, and sees to what is left to look at."""
         self._started.clear()
         self._due = {key: due for key, due in self._due.items() if due > asked_at}
+        for container_id in self._told_early:
+            self._due.setdefault(container_id, time.monotonic() + self._pace.settle)
+        self._told_early.clear()
         for container_id in ledger.doubtful(after, found):
             self._due.setdefault(container_id, time.monotonic() + ledger.AFTERLIFE)
         self._publish(after)

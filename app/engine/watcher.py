@@ -53,10 +53,15 @@ class Watcher:
         """Watches in a thread of its own."""
         self._thread.start()
 
-    def stop(self, timeout: float = 15.0) -> None:
-        """Ends the watching. The connection is closed when it returns."""
+    def stop(self) -> None:
+        """Tells the watching to end, and does not wait for it."""
         self._stopping.set()
         self._inbox.put(End())
+
+    def join(self, timeout: float) -> None:
+        """Waits for the end, after which the connection is closed: as a rule at once, but for at
+        most `timeout` seconds where the engine hangs in the middle of an answer.
+        """
         self._thread.join(timeout)
 
     def run(self) -> None:
@@ -65,20 +70,29 @@ class Watcher:
         while not self._stopping.is_set():
             began = time.monotonic()
             try:
-                self._session()
-            except StreamSilentError as error:
-                log.debug("%s: renewing the event stream: %s", self._name, error)
-            except EngineError as error:
-                self._lost(str(error))
-            except Exception as error:
+                if error := self._try():
+                    self._lost(error)
+            except Exception:
                 # A watcher that ends would leave its targets stale for ever, without a word.
                 log.exception("%s: the watcher failed", self._name)
-                self._lost(f"{type(error).__name__} in kamal-sd; its log has more")
             if time.monotonic() - began >= self._pace.good_run:
                 delay = self._pace.first_delay
             # Jittered, so that many kamal-sd's do not knock at once at an engine that is back.
             self._stopping.wait(delay * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
             delay = min(2 * delay, self._pace.longest_delay)
+
+    def _try(self) -> str:
+        """One session; why the engine was lost, empty where it was not."""
+        try:
+            self._session()
+        except StreamSilentError as error:
+            log.debug("%s: renewing the event stream: %s", self._name, error)
+        except EngineError as error:
+            return str(error)
+        except Exception as error:
+            log.exception("%s: the watcher failed", self._name)
+            return _bug(error)
+        return ""
 
     def _session(self) -> None:
         self._inbox = Inbox()
@@ -130,3 +144,11 @@ def _read(stream: EventStream, inbox: Inbox) -> None:
         inbox.put(End(EngineError("the event stream ended")))
     except EngineError as error:
         inbox.put(End(error))
+    except Exception as error:
+        # A reader that ends without a word would leave the session deaf.
+        log.exception("the event stream failed")
+        inbox.put(End(EngineError(_bug(error))))
+
+
+def _bug(error: Exception) -> str:
+    return f"{type(error).__name__} in kamal-sd; its log has more"
