@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -29,6 +30,8 @@ _INSTANCE_FIELDS = ("port", "port_name", *_SLOT_FIELDS)
 
 
 def _seconds(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError(f"{value!r} is no time; write it like 30s, or as a number of seconds")  # noqa: TRY004
     return grammar.duration(value) if isinstance(value, str) else value
 
 
@@ -59,12 +62,6 @@ def _static_label(name: str) -> str:
     return name
 
 
-def _label_value(value: str) -> str:
-    if not value.isprintable():
-        raise ValueError(f"{value!r} has a character that cannot be printed")
-    return value
-
-
 def _engine_url(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme == "unix" and parts.path.startswith("/"):
@@ -72,6 +69,13 @@ def _engine_url(url: str) -> str:
     if parts.scheme == "tcp" and parts.hostname and parts.port:
         return url
     raise ValueError(f"{url!r} is no engine; write unix:///path/to/socket or tcp://host:port")
+
+
+def _host_address(text: str) -> str:
+    try:
+        return str(ip_address(text)) if text else ""
+    except ValueError:
+        return grammar.host_name(text)
 
 
 def _listen(address: str) -> str:
@@ -90,7 +94,7 @@ Instance = Annotated[str, AfterValidator(partial(grammar.template, fields=_INSTA
 Alias = Annotated[str, AfterValidator(partial(grammar.template, fields=_SLOT_FIELDS))]
 StaticLabels = Mapping[
     Annotated[str, AfterValidator(_static_label)],
-    Annotated[str, BeforeValidator(_numbers_are_text), AfterValidator(_label_value)],
+    Annotated[str, BeforeValidator(_numbers_are_text), AfterValidator(grammar.printable)],
 ]
 AddressKind = Literal["auto", "alias", "ip"]
 
@@ -146,8 +150,8 @@ class EngineSettings(_Checked):
     """One engine. `host` names it in labels; `address` is where others reach that host."""
 
     url: Annotated[str, AfterValidator(_engine_url)]
-    host: str = ""
-    address: str = ""
+    host: Annotated[str, Field(max_length=200), AfterValidator(grammar.printable)] = ""
+    address: Annotated[str, AfterValidator(_host_address)] = ""
     network: str | None = None
     timeout: Seconds = 10.0
 

@@ -1,6 +1,8 @@
 """Reading the settings: a YAML file and the environment, and every mistake with its line."""
 
+import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -8,7 +10,9 @@ from typing import NamedTuple
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
+from pydantic_settings import SettingsError as UnreadableVariableError
 
 from app.settings import (
     DEFAULT_ENGINE_URL,
@@ -25,6 +29,13 @@ _OTHER_VARIABLES = frozenset({f"{ENVIRONMENT_PREFIX}CONFIG", f"{ENVIRONMENT_PREF
 
 # A place in the settings: keys and list indexes from the top.
 _Place = tuple[str | int, ...]
+# Where each place stands in a file, spelled as there.
+_Lines = Mapping[tuple[str, ...], int]
+
+# Between a section and its key in the name of a variable.
+_BELOW = "__"
+_SECTIONS: dict[str, type[BaseModel]] = {"defaults": EndpointSettings, "proxy": ProxySettings}
+_LISTS: dict[str, type[BaseModel]] = {"engines": EngineSettings, "roles": RoleSettings}
 
 
 class Problem(NamedTuple):
@@ -58,6 +69,9 @@ def load(
     Where no engine is set, DOCKER_HOST names it, else it is the socket at its usual place.
     """
     environ = os.environ if environ is None else environ
+    # Alone first, so that no mistake in a variable is looked for in the file.
+    if problems := _problems_of_environment(environ):
+        raise SettingsError("environment", problems)
     source = str(path) if path else "environment"
     document, lines = _read(path) if path else ({}, {})
     try:
@@ -68,7 +82,6 @@ def load(
         Problem(_line(lines, place), _dotted(place), message)
         for place, message in _conflicts(settings)
     ]
-    problems += [Problem(None, name, message) for name, message in _strangers(environ)]
     if problems:
         raise SettingsError(source, problems)
     return settings.model_copy(update={"engines": _engines(settings, environ)})
@@ -132,27 +145,68 @@ def _conflicts(settings: Settings) -> Iterator[tuple[_Place, str]]:
         instances.add(role.instance or "")
 
 
+def _problems_of_environment(environ: Mapping[str, str]) -> list[Problem]:
+    if strangers := [Problem(None, name, message) for name, message in _strangers(environ)]:
+        return strangers
+    try:
+        _merged({}, {})
+    except UnreadableVariableError as error:
+        # It tells the field in its message alone.
+        (field,) = re.findall(r'for field "(\w+)"', str(error))
+        name, _ = _variable((field,), environ)
+        example = json.dumps([{"url": DEFAULT_ENGINE_URL}])
+        return [Problem(None, name, f"is not JSON, as a list or a section must be: {example}")]
+    except ValidationError as error:
+        return [_problem_of_variable(detail, environ) for detail in error.errors()]
+    return []
+
+
 def _strangers(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Variables with our prefix that set nothing: pydantic-settings passes them over in silence."""
     for name in environ:
         if name.startswith(ENVIRONMENT_PREFIX) and name not in _OTHER_VARIABLES:
-            field = name.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")[0]
+            path = name.removeprefix(ENVIRONMENT_PREFIX).lower()
+            field, below, _ = path.partition(_BELOW)
             if field not in Settings.model_fields:
                 yield name, f"sets nothing{_hint(field, Settings.model_fields, ENVIRONMENT_PREFIX)}"
+            elif below and field not in _SECTIONS:
+                yield name, f"sets nothing: {field} is no section; set {name.partition(_BELOW)[0]}"
 
 
-def _read(path: Path) -> tuple[Mapping[str, object], Mapping[_Place, int]]:
+def _problem_of_variable(detail: ErrorDetails, environ: Mapping[str, str]) -> Problem:
+    problem = _problem(detail, {})
+    name, rest = _variable(_place(detail), environ)
+    return problem._replace(key=name + _dotted(rest))
+
+
+def _variable(place: _Place, environ: Mapping[str, str]) -> tuple[str, _Place]:
+    """The variable that sets that place, and where in its JSON the place is."""
+    names = {name.upper(): name for name in environ}
+    for length in range(len(place), 0, -1):
+        name = ENVIRONMENT_PREFIX + _BELOW.join(map(str, place[:length])).upper()
+        if name in names:
+            return names[name], place[length:]
+    # Several variables that do not go together.
+    return ENVIRONMENT_PREFIX + str(place[0]).upper(), place[1:]
+
+
+def _read(path: Path) -> tuple[Mapping[str, object], _Lines]:
     """The document, and the line of every place in it."""
     try:
-        text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, yaml.SafeLoader)
-        document = yaml.safe_load(text)
+        text = path.read_text(encoding="utf-8-sig")
+        node = yaml.compose(text, _Loader)
+        document = yaml.load(text, _Loader)  # noqa: S506 - it is a SafeLoader
     except OSError as error:
         message = f"cannot be read: {error.strerror}"
         raise SettingsError(str(path), [Problem(None, "", message)]) from None
     except UnicodeDecodeError:
         raise SettingsError(str(path), [Problem(None, "", "is not UTF-8 text")]) from None
-    except yaml.YAMLError as error:
+    except yaml.reader.ReaderError as error:
+        problem = Problem(
+            text.count("\n", 0, error.position) + 1, "", f"is not YAML: {error.reason}"
+        )
+        raise SettingsError(str(path), [problem]) from None
+    except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else None
         message = f"is not YAML: {getattr(error, 'problem', None) or error}"
@@ -162,51 +216,84 @@ def _read(path: Path) -> tuple[Mapping[str, object], Mapping[_Place, int]]:
     if not isinstance(document, dict):
         message = "must hold keys and values, like listen: 0.0.0.0:9889"
         raise SettingsError(str(path), [Problem(1, "", message)])
-    lines: dict[_Place, int] = {}
-    twice = list(_walk(node, (), lines))
-    if twice:
-        raise SettingsError(str(path), twice)
+    lines: dict[tuple[str, ...], int] = {}
+    if problems := list(_walk(node, (), lines, ())):
+        raise SettingsError(str(path), problems)
     return document, lines
 
 
-def _walk(node: yaml.Node | None, place: _Place, lines: dict[_Place, int]) -> Iterator[Problem]:
-    """Fills in the lines below a node; yields the keys given twice, which YAML readers let pass."""
-    if isinstance(node, yaml.MappingNode):
+class _Loader(yaml.SafeLoader):
+    """YAML without dates: no setting is one, and a wrong one would be an error without a line."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def _walk(
+    node: yaml.Node | None,
+    place: _Place,
+    lines: dict[tuple[str, ...], int],
+    above: tuple[yaml.Node, ...],
+) -> Iterator[Problem]:
+    """Fills in the lines below a node; yields what readers of YAML let pass, and we do not."""
+    if node in above:
+        yield Problem(_line(lines, place), _dotted(place), "holds itself")
+    elif isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             below = (*place, str(key.value))
-            if below in lines:
-                message = f"stands on line {lines[below]} already; keep one"
-                yield Problem(key.start_mark.line + 1, _dotted(below), message)
-            lines[below] = key.start_mark.line + 1
-            yield from _walk(value, below, lines)
+            line = key.start_mark.line + 1
+            if not place and not key.tag.endswith((":str", ":merge")):
+                yield Problem(line, key.value, "is no setting; its name must be a text")
+            if (spelled := _spelled(below)) in lines:
+                message = f"stands on line {lines[spelled]} already; keep one"
+                yield Problem(line, _dotted(below), message)
+            lines[spelled] = line
+            yield from _walk(value, below, lines, (*above, node))
     elif isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
-            lines[*place, index] = item.start_mark.line + 1
-            yield from _walk(item, (*place, index), lines)
+            lines[_spelled((*place, index))] = item.start_mark.line + 1
+            yield from _walk(item, (*place, index), lines, (*above, node))
 
 
-def _problems(error: ValidationError, lines: Mapping[_Place, int]) -> list[Problem]:
-    problems = []
-    for detail in error.errors():
-        place = tuple(part for part in detail["loc"] if part != "[key]")
-        message = _words(detail["msg"])
-        if detail["type"] == "extra_forbidden":
-            message = f"is no setting{_hint(str(place[-1]), _fields_at(place[:-1]))}"
-        problems.append(Problem(_line(lines, place), _dotted(place), message))
+def _problems(error: ValidationError, lines: _Lines) -> list[Problem]:
+    problems = [_problem(detail, lines) for detail in error.errors()]
     return sorted(problems, key=lambda problem: problem.line or 0)
+
+
+def _problem(detail: ErrorDetails, lines: _Lines) -> Problem:
+    place = _place(detail)
+    message = _words(detail["msg"])
+    if detail["type"] == "extra_forbidden":
+        message = f"is no setting{_hint(str(place[-1]), _fields_at(place[:-1]))}"
+    elif detail["type"] == "tuple_type":
+        message = "must be a list, each entry on a line that begins with a dash"
+    return Problem(_line(lines, place), _dotted(place), message)
+
+
+def _place(detail: ErrorDetails) -> _Place:
+    return tuple(part for part in detail["loc"] if part != "[key]")
 
 
 def _words(message: str) -> str:
     return message.removeprefix("Value error, ")
 
 
-def _line(lines: Mapping[_Place, int], place: _Place) -> int | None:
+def _line(lines: _Lines, place: _Place) -> int | None:
     """The line of the place, or of the nearest one above it that the file has."""
-    while place:
-        if place in lines:
-            return lines[place]
-        place = place[:-1]
+    spelled = _spelled(place)
+    while spelled:
+        if spelled in lines:
+            return lines[spelled]
+        spelled = spelled[:-1]
     return None
+
+
+def _spelled(place: _Place) -> tuple[str, ...]:
+    # As a file has it: a key may be a number there, too.
+    return tuple(map(str, place))
 
 
 def _dotted(place: _Place) -> str:
@@ -217,13 +304,8 @@ def _dotted(place: _Place) -> str:
 
 
 def _fields_at(place: _Place) -> Mapping[str, object]:
-    sections: Mapping[str, type[BaseModel]] = {
-        "engines": EngineSettings,
-        "defaults": EndpointSettings,
-        "roles": RoleSettings,
-        "proxy": ProxySettings,
-    }
-    return (sections[str(place[0])] if place else Settings).model_fields
+    known = _SECTIONS | _LISTS
+    return (known[str(place[0])] if place else Settings).model_fields
 
 
 def _hint(name: str, known: Mapping[str, object], prefix: str = "") -> str:
