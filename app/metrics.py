@@ -98,7 +98,7 @@ def _slots(current: dict[Slot, Decision]) -> Metric:
             list(slot),
             {
                 "version": scrub(decision.version),
-                "container": container.name,
+                "container": scrub(container.name),
                 "container_id": container.id,
                 "image": scrub(container.image),
             },

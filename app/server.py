@@ -3,10 +3,12 @@
 import logging
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from threading import Event as Flag
 
 import uvicorn
 
@@ -27,7 +29,9 @@ log = logging.getLogger(__name__)
 SILENCE_SECONDS = 600.0
 
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+# Together they are less than the 10 s after which `docker stop` and Kamal kill.
 _SHUTDOWN_SECONDS = 5
+_HANGING_ENGINE_SECONDS = 3
 
 Connect = Callable[[EngineSettings], Connection]
 
@@ -40,8 +44,9 @@ def connect(engine: EngineSettings) -> Connection:
 def serve(settings: Settings, connect: Connect = connect) -> None:
     """Serves until SIGTERM or SIGINT, and leaves nothing behind."""
     logging.basicConfig(level=settings.log_level.upper(), format=_LOG_FORMAT)
+    stopping = Flag()
     # uvicorn gives the signal it stopped for to whoever had it before. SIGTERM is no failure.
-    signal.signal(signal.SIGTERM, lambda *_: None)
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     with watching(settings, connect) as state, suppress(KeyboardInterrupt):
         config = uvicorn.Config(
             create_app(state),
@@ -52,7 +57,11 @@ def serve(settings: Settings, connect: Connect = connect) -> None:
             server_header=False,
             timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
         )
-        uvicorn.Server(config).run()
+        server = uvicorn.Server(config)
+        # Between here and uvicorn's own handlers, too, a signal counts.
+        signal.signal(signal.SIGTERM, lambda *_: setattr(server, "should_exit", True))
+        if not stopping.is_set():
+            server.run()
 
 
 @contextmanager
@@ -82,6 +91,9 @@ def watching(
     finally:
         for watcher in watchers:
             watcher.stop()
+        deadline = time.monotonic() + _HANGING_ENGINE_SECONDS
+        for watcher in watchers:
+            watcher.join(max(0.0, deadline - time.monotonic()))
 
 
 def _publish_and_save(state: State, storage: Storage, url: str, snapshot: Snapshot) -> Snapshot:

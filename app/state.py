@@ -114,9 +114,13 @@ class State:
         return self._clock()
 
     def publish(self, snapshot: Snapshot) -> Snapshot:
-        """Takes a snapshot, and gives it back with what the decision wants to be remembered."""
+        """Takes a snapshot, and gives it back with what the decision wants to be remembered.
+
+        Its `incumbents` are not taken: time may have made others current since the watcher's last.
+        """
         with self._lock:
             before = self._snapshots[snapshot.host]
+            snapshot = replace(snapshot, incumbents=before.incumbents)
             self._snapshots[snapshot.host] = snapshot
             if snapshot.containers is before.containers and snapshot.lost_at == before.lost_at:
                 self._view = self._view.with_snapshots(self._snapshots)

@@ -8,6 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from app import __version__
 from app.cli.source import Answer, Filters, SourceError, ask
@@ -205,7 +206,8 @@ def _print_engines(answer: Answer) -> None:
     for engine in answer.document["engines"]:
         if not engine["up"]:
             name = engine["host"] or "the engine"
-            _errors.print(f"{name} is not heard: {engine['error']}", style="red", highlight=False)
+            # Not a str: rich would read [brackets] in an error as its markup.
+            _errors.print(Text(f"{name} is not heard: {engine['error']}", style="red"))
 
 
 def _fail(error: Exception, code: int) -> NoReturn:

@@ -1,6 +1,6 @@
 """Where the command line has its answers from: a running server, or the engines themselves."""
 
-import json
+import http.client
 import time
 import urllib.error
 import urllib.request
@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, cast
 from urllib.parse import urlencode
+
+from pydantic import TypeAdapter, ValidationError
 
 from app.discovery import http_sd
 from app.discovery.decide import decide
@@ -21,6 +23,7 @@ from app.settings import Settings
 from app.settings_file import load
 
 _TIMEOUT_SECONDS = 10.0
+_DOCUMENT = TypeAdapter(ExplainDocument)
 
 Filters = Mapping[str, frozenset[str]]
 
@@ -45,21 +48,31 @@ def ask(url: str | None, config: Path | None, filters: Filters) -> Answer:
 
 
 def _of_server(url: str, filters: Filters) -> Answer:
+    if not url.startswith(("http://", "https://")):
+        raise SourceError(f"{url!r} is no address of a server; write http://host:9889")
     query = urlencode({name: sorted(values) for name, values in filters.items()}, doseq=True)
-    document = json.loads(_get(f"{url}/explain"))
-    return Answer(cast("ExplainDocument", document), _get(f"{url}/targets?{query}"))
+    try:
+        document = _DOCUMENT.validate_json(_get(f"{url}/explain"))
+    except ValidationError:
+        raise SourceError(
+            f"{url}/explain answered, but not as kamal-sd does; write the address of its server"
+        ) from None
+    return Answer(document, _get(f"{url}/targets?{query}"))
 
 
 def _get(url: str) -> bytes:
-    if not url.startswith(("http://", "https://")):
-        raise SourceError(f"{url!r} is no address of a server; write http://host:9889")
-    request = urllib.request.Request(url, headers={"Accept": "application/json"})  # noqa: S310
     try:
+        request = urllib.request.Request(url, headers={"Accept": "application/json"})  # noqa: S310
         with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:  # noqa: S310
             return cast("bytes", response.read())
     except urllib.error.HTTPError as error:
-        said = error.read(500).decode(errors="replace").strip()
+        with error:
+            said = " ".join(error.read(500).decode(errors="replace").split())
         raise SourceError(f"{url} answered {error.code}: {said}") from None
+    except http.client.InvalidURL as error:
+        raise SourceError(f"{url!r} is no address of a server: {error}") from None
+    except http.client.HTTPException as error:
+        raise SourceError(f"{url} speaks no HTTP that can be understood: {error!r}") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise SourceError(f"{url} does not answer: {reason}") from None

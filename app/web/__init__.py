@@ -1,5 +1,7 @@
 """The way out over HTTP: answers read the state's view, and ask no engine for anything."""
 
+from typing import Any
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse, Response
@@ -12,7 +14,7 @@ from app.web import explain, operations, targets
 
 def create_app(state: State) -> FastAPI:
     """The ASGI app that serves this state."""
-    app = FastAPI(
+    app = _App(
         title="kamal-sd",
         summary="Prometheus service discovery for apps deployed with Kamal",
         version=__version__,
@@ -25,6 +27,18 @@ def create_app(state: State) -> FastAPI:
     app.include_router(operations.router(state, Metrics(state)))
     app.add_exception_handler(RequestValidationError, _bad_request)
     return app
+
+
+class _App(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        """The document, less the 422 that FastAPI adds: what is wrong is answered with 400 here."""
+        document = super().openapi()
+        for path in document["paths"].values():
+            for operation in path.values():
+                operation["responses"].pop("422", None)
+        for schema in ("HTTPValidationError", "ValidationError"):
+            document["components"]["schemas"].pop(schema, None)
+        return document
 
 
 async def _bad_request(_request: Request, error: Exception) -> Response:

@@ -103,9 +103,8 @@ def _not_ready(view: View) -> Response:
 
 
 def _oldest_list(view: View, now: float) -> float:
-    return max(
-        (now - each.listed_at for each in view.snapshots if each.listed_at is not None), default=0.0
-    )
+    ages = (now - each.listed_at for each in view.snapshots if each.listed_at is not None)
+    return max(0.0, *ages)
 
 
 def _wants_gzip(accept_encoding: str) -> bool:

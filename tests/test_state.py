@@ -1,0 +1,279 @@
+import gzip
+import logging
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from app.engine import ledger
+from app.model import Container, Health, Reason, Slot, Snapshot
+from app.state import Answer, State, View
+from tests import http_sd_reader
+from tests.builders import NOW, WEB, container, labels, settings, snapshot, stopped, targets
+
+OLD = container("shop-web-v1", ip="172.18.0.5")
+NEW = container("shop-web-v2", ago=5, ip="172.18.0.6")
+TWO_ENGINES = [{"url": "unix:///a", "host": "a"}, {"url": "unix:///b", "host": "b"}]
+
+
+class Clock:
+    """A clock that stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def state(clock: Clock, *snapshots: Snapshot, **given: object) -> State:
+    return State(snapshots, settings(**given), clock)
+
+
+def current(of: State) -> str:
+    """The name of the container that stands for shop's web."""
+    return of.view.current()[WEB].container.name
+
+
+# --- what is published ---
+
+
+def test_a_view_has_all_that_was_decided(clock: Clock) -> None:
+    kept = state(clock, snapshot(OLD, NEW))
+    assert [each.host for each in kept.view.snapshots] == [""]
+    assert [each.reason for each in kept.view.decisions] == [Reason.CURRENT, Reason.CANDIDATE]
+    assert kept.view.changes_at == NOW + 85
+    assert kept.now() == NOW
+
+
+def test_it_is_not_ready_before_every_engine_was_listed_once(clock: Clock) -> None:
+    first, second = snapshot(OLD, host="a"), snapshot(host="b", listed_at=None)
+    kept = state(clock, first, second, engines=TWO_ENGINES)
+    assert not kept.view.ready
+    kept.publish(ledger.lost(second, "refused", NOW))
+    assert not kept.view.ready
+    kept.publish(ledger.listed(second, [], NOW))
+    assert kept.view.ready
+    kept.publish(ledger.lost(first, "gone", NOW))
+    assert kept.view.ready
+
+
+def test_a_snapshot_replaces_that_of_its_engine_alone(clock: Clock) -> None:
+    kept = state(clock, snapshot(OLD, host="a"), snapshot(OLD, host="b"), engines=TWO_ENGINES)
+    kept.publish(snapshot(host="a"))
+    assert targets(kept.view.decisions) == {"b/shop-web:9394": "172.18.0.5:9394"}
+    assert [each.host for each in kept.view.snapshots] == ["a", "b"]
+
+
+def test_a_snapshot_comes_back_with_what_is_to_be_remembered(clock: Clock) -> None:
+    kept = state(clock, Snapshot(""))
+    published = kept.publish(snapshot(OLD, NEW))
+    assert published.incumbents == {OLD.id}
+    assert published is kept.view.snapshots[0]
+
+
+def test_the_memory_of_the_last_run_is_heeded(clock: Clock) -> None:
+    kept = state(clock, snapshot(OLD, NEW, incumbents=frozenset({NEW.id})))
+    assert current(kept) == NEW.name
+
+
+# --- who sees a new view ---
+
+
+def test_the_view_is_the_same_one_while_nothing_changes(clock: Clock) -> None:
+    kept = state(clock, snapshot(OLD))
+    view = kept.view
+    clock.now += 9999
+    assert kept.view is view
+
+
+def test_a_list_that_shows_nothing_new_keeps_decisions_and_answers(clock: Clock) -> None:
+    before = snapshot(OLD, NEW)
+    kept = state(clock, before)
+    view, answer = kept.view, kept.view.answer({})
+    clock.now += 60
+    kept.publish(replace(before, listed_at=NOW + 60, events=9))
+    assert kept.view is not view
+    assert kept.view.decisions is view.decisions
+    assert kept.view.changes_at == view.changes_at
+    assert kept.view.answer({}) is answer
+    (shown,) = kept.view.snapshots
+    assert (shown.listed_at, shown.events) == (NOW + 60, 9)
+
+
+@pytest.mark.parametrize("change", ["containers", "lost", "heard again"])
+def test_what_changes_a_decision_makes_it_anew(clock: Clock, change: str) -> None:
+    before = snapshot(OLD, NEW, lost_at=NOW if change == "heard again" else None)
+    kept = state(clock, before)
+    view = kept.view
+    after = {
+        "containers": snapshot(OLD),
+        "lost": replace(before, lost_at=NOW),
+        "heard again": replace(before, lost_at=None),
+    }
+    kept.publish(after[change])
+    assert kept.view.decisions is not view.decisions
+
+
+# --- time alone ---
+
+
+def test_time_alone_makes_a_new_view_when_it_is_due(clock: Clock) -> None:
+    kept = state(clock, snapshot(OLD, NEW))
+    view = kept.view
+    clock.now = view.changes_at - 0.001
+    assert kept.view is view
+    clock.now = view.changes_at
+    assert current(kept) == NEW.name
+    renewed = kept.view
+    clock.now += 9999
+    assert kept.view is renewed
+
+
+def test_what_is_kept_ends_by_time_alone(clock: Clock) -> None:
+    kept = state(clock, snapshot(stopped("shop-web-v1", 5)), keep_missing=60)
+    assert http_sd_reader.read(kept.view.answer({}).body)
+    clock.now += 55
+    assert not http_sd_reader.read(kept.view.answer({}).body)
+
+
+def test_in_an_outage_time_alone_changes_nothing(clock: Clock) -> None:
+    kept = state(clock, snapshot(OLD, NEW, stopped("x-web-v1", 5, labels=labels("x")), lost_at=NOW))
+    view = kept.view
+    clock.now += 99_999
+    assert kept.view is view
+
+
+@pytest.mark.parametrize("is_seen", [True, False], ids=["seen", "unseen"])
+def test_what_time_made_current_stays_so_when_it_gets_unhealthy(
+    clock: Clock, is_seen: bool
+) -> None:
+    # The watcher has not been told of the new incumbent: it publishes from what it had before.
+    kept = state(clock, Snapshot(""))
+    published = kept.publish(snapshot(OLD, NEW))
+    clock.now += 90
+    if is_seen:
+        assert current(kept) == NEW.name
+    unhealthy = replace(NEW, health=Health.UNHEALTHY)
+    kept.publish(ledger.looked(published, {NEW.id}, [unhealthy], clock.now))
+    # Who asked before saw the new one, and never sees it go back (promise 2).
+    assert current(kept) == (NEW.name if is_seen else OLD.name)
+
+
+def test_nor_does_a_list_that_shows_nothing_new_make_it_forget(clock: Clock) -> None:
+    kept = state(clock, Snapshot(""))
+    published = kept.publish(snapshot(OLD, NEW))
+    clock.now += 90
+    assert current(kept) == NEW.name
+    published = kept.publish(ledger.listed(published, [OLD, NEW], clock.now))
+    assert published.incumbents == {NEW.id}
+    unhealthy = replace(NEW, health=Health.UNHEALTHY)
+    kept.publish(ledger.looked(published, {NEW.id}, [unhealthy], clock.now))
+    assert current(kept) == NEW.name
+
+
+def test_one_that_died_is_remembered_no_more_when_it_starts_again(clock: Clock) -> None:
+    kept = state(clock, Snapshot(""))
+    published = kept.publish(snapshot(OLD, NEW))
+    published = kept.publish(ledger.died(published, OLD.id, NOW))
+    assert current(kept) == NEW.name
+    again = replace(OLD, since=NOW + 1)
+    clock.now += 1
+    kept.publish(ledger.looked(published, {OLD.id}, [again], clock.now, {OLD.id}))
+    assert current(kept) == NEW.name
+
+
+# --- answers ---
+
+
+def test_an_answer_is_made_once_for_the_same_filters(clock: Clock) -> None:
+    view = state(clock, snapshot(OLD, NEW)).view
+    web, job = frozenset({"web"}), frozenset({"job"})
+    first = view.answer({"role": web, "service": frozenset({"shop"})})
+    assert view.answer({"service": frozenset({"shop"}), "role": web}) is first
+    assert view.answer({"role": job}) is not first
+    assert http_sd_reader.read(view.answer({"role": job}).body) == []
+    assert view.answer({}, "ip") is not view.answer({})
+
+
+def test_an_answer_can_have_another_kind_of_address(clock: Clock) -> None:
+    view = state(clock, snapshot(OLD, NEW), defaults={"alias": "{slot}"}).view
+    assert [each.address for each in addresses(view)] == ["shop-web:9394"]
+    assert [each.address for each in addresses(view, "ip")] == ["172.18.0.5:9394"]
+    assert [each.address for each in addresses(view)] == ["shop-web:9394"]
+
+
+def addresses(view: View, kind: Any = None) -> list[http_sd_reader.Target]:
+    return http_sd_reader.read(view.answer({}, kind).body)
+
+
+def test_what_is_remembered_of_answers_is_bounded(clock: Clock) -> None:
+    view = state(clock, snapshot(OLD)).view
+    body = view.answer({}).body
+    for number in range(1000):
+        view.answer({"service": frozenset({str(number)})})
+    assert len(view._answers) <= 64
+    assert view.answer({}).body == body
+
+
+def test_an_answer_has_its_validator_and_its_compressed_form() -> None:
+    answer, same = Answer(b"[]\n"), Answer(b"[]\n")
+    assert answer.etag == same.etag != Answer(b"[ ]\n").etag
+    assert gzip.decompress(answer.gzipped) == b"[]\n"
+    # Without the time in its header: the same body has the same bytes, whenever it is asked for.
+    assert answer.gzipped == same.gzipped
+    assert answer.gzipped[4:8] == bytes(4)
+    assert answer.gzipped is answer.gzipped
+
+
+# --- what is current, and said in the log ---
+
+
+def test_current_is_who_stands_for_each_slot(clock: Clock) -> None:
+    job = stopped("shop-job-v1", 5, labels=labels(role="job"))
+    blog = container("blog-web-v1", labels=labels("blog", port="1,2"))
+    view = state(clock, snapshot(OLD, NEW, job, blog, container("x", labels={}))).view
+    standing = {slot: (each.container.name, each.reason) for slot, each in view.current().items()}
+    assert standing == {
+        WEB: ("shop-web-v1", Reason.CURRENT),
+        Slot("", "shop", "job"): ("shop-job-v1", Reason.KEPT),
+        Slot("", "blog", "web"): ("blog-web-v1", Reason.CURRENT),
+    }
+
+
+def dead(*shown: Container) -> Snapshot:
+    return ledger.died(snapshot(*shown), OLD.id, NOW)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (snapshot(), snapshot(OLD), ["shop-web: shop-web-v1 current"]),
+        (snapshot(OLD), dead(OLD), ["shop-web: shop-web-v1 kept"]),
+        (snapshot(OLD, NEW), dead(OLD, NEW), ["shop-web: shop-web-v2 current"]),
+        (
+            snapshot(OLD),
+            snapshot(),
+            ["shop-web: its last container was removed or is no longer kept"],
+        ),
+        (snapshot(OLD), snapshot(OLD, NEW), []),
+        (snapshot(OLD), snapshot(replace(OLD, name="renamed")), []),
+    ],
+)
+def test_a_change_of_who_is_current_is_logged(
+    clock: Clock,
+    before: Snapshot,
+    after: Snapshot,
+    said: list[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    kept = state(clock, before)
+    caplog.clear()
+    kept.publish(after)
+    assert caplog.messages == said

@@ -1,0 +1,56 @@
+"""The web app over a state whose clock stands still, asked without a network."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+
+import httpx
+
+from app.model import Snapshot
+from app.state import State
+from app.web import create_app
+from tests import http_sd_reader
+from tests.builders import NOW, container, labels, settings, snapshot, stopped
+
+# A staging and a production of one service, a role that stopped, and one without a port.
+TOWN: Final = (
+    container("shop-web-v2", ip="172.18.0.5"),
+    stopped("shop-job-v1", 60.0, labels=labels(role="job")),
+    container("shop-web-staging-v3", ip="172.18.0.6", labels=labels(destination="staging")),
+    container("blog-web-v1", ip="172.18.0.7", labels=labels("blog")),
+    container("blog-job-v1", ip="172.18.0.8", labels=labels("blog", "job", port="")),
+)
+
+
+class Site:
+    """An app, its state and its clock."""
+
+    def __init__(self, *snapshots: Snapshot, **given: Any) -> None:
+        self.now = NOW
+        self.state = State(snapshots, settings(**given), clock=lambda: self.now)
+        self._transport = httpx.ASGITransport(create_app(self.state))
+
+    def ask(
+        self, path: str, headers: Mapping[str, str] | None = None, method: str = "GET"
+    ) -> httpx.Response:
+        """The answer to a request with these headers, and no other ones but Host."""
+        request = httpx.Request(method, f"http://kamal-sd{path}", headers=headers)
+        return asyncio.run(self._ask(request))
+
+    async def _ask(self, request: httpx.Request) -> httpx.Response:
+        answer = await self._transport.handle_async_request(request)
+        await answer.aread()
+        answer.request = request
+        return answer
+
+    def instances(self, path: str) -> set[str]:
+        """The instances among the targets that this path answers with."""
+        return {
+            target.labels["instance"]
+            for target in http_sd_reader.read(self.ask(path).raise_for_status().content)
+        }
+
+
+def town(**given: Any) -> Site:
+    """The site of an engine with TOWN's containers."""
+    return Site(snapshot(*TOWN), **given)

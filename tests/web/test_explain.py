@@ -1,0 +1,112 @@
+"""GET /explain: every decision, for programs and for people."""
+
+from typing import get_type_hints
+
+import pytest
+
+from app.discovery.explain import DecisionDocument, EngineDocument, ExplainDocument
+from app.model import Snapshot
+from tests.builders import NOW, container, snapshot
+from tests.web.site import TOWN, Site, town
+
+PLAIN = {"Accept": "text/plain"}
+
+
+def test_every_container_has_a_decision_with_a_reason() -> None:
+    answer = town().ask("/explain")
+    assert answer.headers["content-type"] == "application/json"
+    document = answer.json()
+    assert set(document) == set(get_type_hints(ExplainDocument))
+    assert document["time"] == NOW
+    (engine,) = document["engines"]
+    assert set(engine) == set(get_type_hints(EngineDocument))
+    assert (engine["host"], engine["up"], engine["containers"]) == ("", True, len(TOWN))
+    assert all(set(each) == set(get_type_hints(DecisionDocument)) for each in document["decisions"])
+    assert {each["container"]: each["reason"] for each in document["decisions"]} == {
+        "shop-web-v2": "current",
+        "shop-job-v1": "kept",
+        "shop-web-staging-v3": "current",
+        "blog-web-v1": "current",
+        "blog-job-v1": "no-port",
+    }
+    assert all(each["detail"] for each in document["decisions"])
+
+
+def test_a_decision_tells_the_whole_of_it() -> None:
+    decisions = town().ask("/explain").json()["decisions"]
+    (job,) = (each for each in decisions if each["container"] == "shop-job-v1")
+    assert job == {
+        "host": "",
+        "slot": "shop-job",
+        "kind": "app",
+        "service": "shop",
+        "role": "job",
+        "destination": "",
+        "version": "v1",
+        "container": "shop-job-v1",
+        "container_id": TOWN[1].id,
+        "state": "exited",
+        "health": "none",
+        "since": NOW - 60,
+        "reason": "kept",
+        "detail": job["detail"],
+        "targets": ["shop-job.invalid:9394"],
+        "instance": "shop-job:9394",
+    }
+
+
+def test_the_targets_are_those_of_targets() -> None:
+    site = town()
+    explained = {
+        target for each in site.ask("/explain").json()["decisions"] for target in each["targets"]
+    }
+    served = {target for group in site.ask("/targets").json() for target in group["targets"]}
+    assert explained == served
+
+
+@pytest.mark.parametrize(
+    ("accept", "table"),
+    [
+        ("text/plain", True),
+        ("text/plain; charset=utf-8", True),
+        ("text/plain, */*;q=0.1", True),
+        ("application/json", False),
+        ("*/*", False),
+        ("", False),
+        ("text/html,application/xhtml+xml,*/*;q=0.8", False),
+        ("application/json, text/plain;q=0.5", False),
+    ],
+)
+def test_who_gets_a_table(accept: str, table: bool) -> None:
+    kind = town().ask("/explain", {"Accept": accept}).headers["content-type"]
+    assert kind == ("text/plain; charset=utf-8" if table else "application/json")
+
+
+def test_the_table_is_one() -> None:
+    text = town().ask("/explain", PLAIN).text
+    assert text == (
+        "engine: up, 5 containers, listed 0 s ago\n"
+        "\n"
+        "CONTAINER            SLOT              VERSION  STATE    REASON   TARGET\n"
+        "blog-job-v1          blog-job          v1       running  no-port  -\n"
+        "blog-web-v1          blog-web          v1       running  current  172.18.0.7:9394\n"
+        "shop-job-v1          shop-job          v1       exited   kept     shop-job.invalid:9394\n"
+        "shop-web-v2          shop-web          v2       running  current  172.18.0.5:9394\n"
+        "shop-web-staging-v3  shop-web-staging  v3       running  current  172.18.0.6:9394\n"
+    )
+
+
+def test_the_table_before_the_first_list() -> None:
+    text = Site(Snapshot("")).ask("/explain", PLAIN).text
+    assert text.splitlines()[0] == "engine: not listed yet."
+
+
+def test_a_container_without_a_name_is_told_by_its_id() -> None:
+    nameless = container("", id="0123456789abcdef" * 4)
+    text = Site(snapshot(nameless)).ask("/explain", PLAIN).text
+    assert text.splitlines()[-1].startswith("0123456789ab  ")
+
+
+def test_it_answers_head_and_nothing_that_writes() -> None:
+    site = town()
+    assert site.ask("/explain", method="POST").status_code == 405
