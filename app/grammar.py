@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from ipaddress import IPv6Address
 from string import Formatter
 from typing import Literal, NamedTuple, cast, get_args
 
@@ -114,6 +115,18 @@ def host_name(text: str) -> str:
     """A name that a resolver can be asked for."""
     if not _HOST_NAME.fullmatch(text):
         raise ValueError(f"{text!r} is no host name; use letters, digits, dots, _ and -")
+    return text
+
+
+def authority(text: str) -> str:
+    """The `host:port` at which a server is reached; an IPv6 address is in brackets."""
+    host, _, port = text.rpartition(":")
+    if not port.isascii() or not port.isdecimal() or not 0 < int(port) <= _MAX_PORT:
+        raise ValueError(f"{text!r} has no port; write it like kamal-sd:9889")
+    if host.startswith("[") and host.endswith("]"):
+        IPv6Address(host[1:-1])
+    else:
+        host_name(host)
     return text
 
 

@@ -2,8 +2,17 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from enum import StrEnum
 
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    ProcessCollector,
+    Summary,
+    generate_latest,
+)
+from prometheus_client import (
+    Counter as CounterMetric,
+)
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -27,10 +36,68 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._registry.register(_StateCollector(state))
         ProcessCollector(registry=self._registry)
+        self.relay = RelayMetrics(state, self._registry)
 
     def text(self) -> bytes:
         """The exposition, in Prometheus' text format (CONTENT_TYPE)."""
+        self.relay.forget_gone()
         return generate_latest(self._registry)
+
+
+class RelayResult(StrEnum):
+    """How a scrape through the relay ended. The values are a public interface."""
+
+    OK = "ok"
+    HANDED_OVER = "handed-over"
+    DOWN = "down"
+    BROKEN = "broken"
+    REFUSED = "refused"
+    TIMEOUT = "timeout"
+    HUNG_UP = "hung-up"
+    UNKNOWN = "unknown"
+
+
+class RelayMetrics:
+    """What the relay did, by slot. A slot that is gone takes its series along."""
+
+    def __init__(self, state: State, registry: CollectorRegistry) -> None:
+        self._state = state
+        self._scrapes = CounterMetric(
+            "kamal_sd_relay_scrapes",
+            "Scrapes through the relay, by how they ended.",
+            [*Slot._fields, "result"],
+            registry=registry,
+        )
+        self._bytes = CounterMetric(
+            "kamal_sd_relay_bytes",
+            "Bytes of the apps' answers, as they were sent.",
+            Slot._fields,
+            registry=registry,
+        )
+        self._seconds = Summary(
+            "kamal_sd_relay_duration_seconds",
+            "How long a scrape through the relay took, from its request to its last byte.",
+            Slot._fields,
+            registry=registry,
+        )
+        self._slots: set[Slot] = set()
+
+    def observe(self, slot: Slot, result: RelayResult, seconds: float, size: int) -> None:
+        """Counts one scrape."""
+        self._slots.add(slot)
+        self._scrapes.labels(*slot, result).inc()
+        self._bytes.labels(*slot).inc(size)
+        self._seconds.labels(*slot).observe(seconds)
+
+    def forget_gone(self) -> None:
+        """Drops the series of the slots that are not known any more."""
+        known = {decision.slot for decision in self._state.view.decisions}
+        for slot in self._slots - known:
+            for result in RelayResult:
+                self._scrapes.remove(*slot, result)
+            self._bytes.remove(*slot)
+            self._seconds.remove(*slot)
+        self._slots &= known
 
 
 class _StateCollector(Collector):
@@ -77,7 +144,7 @@ def _engines(snapshots: tuple[Snapshot, ...], now: float) -> Iterator[Metric]:
 def _decisions(decisions: tuple[Decision, ...]) -> Metric:
     family = GaugeMetricFamily(
         "kamal_sd_decisions",
-        "Decisions by reason; current and kept are targets.",
+        "Decisions by reason; current and kept ones are targets, and candidates that are watched.",
         labels=["host", "reason"],
     )
     counts = Counter((decision.host, decision.reason) for decision in decisions)

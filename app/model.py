@@ -91,6 +91,8 @@ class Snapshot:
     `listed_at` is the time of the last good full list, None before the first. `lost_at` is the last
     moment at which the engine was heard, None while it is being heard; `error` says why not.
     `incumbents` are the ids that the last decision made current: the memory of the incumbent rule.
+    `active` are the short ids (12 digits) to which kamal-proxy sends the traffic of each slot, by
+    the slot's name; empty where its state is not read.
     """
 
     host: str
@@ -99,6 +101,7 @@ class Snapshot:
     lost_at: float | None = None
     error: str = ""
     incumbents: frozenset[str] = frozenset()
+    active: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
     events: int = 0
     reconnects: int = 0
 
@@ -130,7 +133,7 @@ class Slot(NamedTuple):
 
     def fill(self, template: str, **more: object) -> str:
         """A checked template of the settings with this slot's values in its places."""
-        return template.format(slot=self.name, **self._asdict(), **more)
+        return template.format(**{"slot": self.name} | self._asdict() | more)
 
 
 class Kind(StrEnum):
@@ -177,6 +180,14 @@ class Refused(Exception):  # noqa: N818 - a decision, not an error of the progra
         self.detail = detail
 
 
+class Upstream(NamedTuple):
+    """Where the relay finds the metrics of a container: an address that it holds now."""
+
+    authority: str
+    scheme: str
+    path: str
+
+
 class TargetGroup(NamedTuple):
     """One entry of the HTTP SD list."""
 
@@ -190,6 +201,7 @@ class Decision:
 
     `slot` is None for a container that is in none. A container with several metrics ports has a
     decision for each. `detail` is a sentence for people: what is so, and what to do about it.
+    `upstream` is what stands behind a target that the relay serves; None where nothing runs.
     """
 
     host: str
@@ -200,3 +212,4 @@ class Decision:
     slot: Slot | None = None
     version: str = ""
     target: TargetGroup | None = None
+    upstream: Upstream | None = None

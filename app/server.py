@@ -5,14 +5,16 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from threading import Event as Flag
 
 import uvicorn
 
+from app import file_sd
 from app.discovery.labels import readable
+from app.engine import proxy_state
 from app.engine.client import Connection, DockerConnection
 from app.engine.session import Pace
 from app.engine.watcher import Watcher
@@ -47,9 +49,12 @@ def serve(settings: Settings, connect: Connect = connect) -> None:
     stopping = Flag()
     # uvicorn gives the signal it stopped for to whoever had it before. SIGTERM is no failure.
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
-    with watching(settings, connect) as state, suppress(KeyboardInterrupt):
+    with ExitStack() as stack, suppress(KeyboardInterrupt):
+        state = stack.enter_context(watching(settings, connect))
+        if settings.file_sd:
+            stack.enter_context(file_sd.writing(settings.file_sd, state))
         config = uvicorn.Config(
-            create_app(state),
+            create_app(state, settings),
             host=settings.listen_host,
             port=settings.listen_port,
             log_config=None,
@@ -87,13 +92,24 @@ def watching(
     for watcher in watchers:
         watcher.start()
     try:
-        yield state
+        with _proxy_followed(settings, state):
+            yield state
     finally:
         for watcher in watchers:
             watcher.stop()
         deadline = time.monotonic() + _HANGING_ENGINE_SECONDS
         for watcher in watchers:
             watcher.join(max(0.0, deadline - time.monotonic()))
+
+
+@contextmanager
+def _proxy_followed(settings: Settings, state: State) -> Iterator[None]:
+    file, engine = settings.proxy.state_file, settings.engine_of_this_host
+    if file is None or engine is None:
+        yield
+        return
+    with proxy_state.following(file, partial(state.publish_active, engine.host)):
+        yield
 
 
 def _publish_and_save(state: State, storage: Storage, url: str, snapshot: Snapshot) -> Snapshot:

@@ -24,7 +24,7 @@ ENVIRONMENT_PREFIX = "KAMAL_SD_"
 DEFAULT_ENGINE_URL = "unix:///var/run/docker.sock"
 
 # Plain labels that kamal-sd itself gives. A static label of that name would break promise 1.
-_OWN_LABELS = frozenset({"instance", "service", "role", "destination", "host"})
+_OWN_LABELS = frozenset({"instance", "service", "role", "destination", "host", "generation"})
 _SLOT_FIELDS = ("slot", "service", "role", "destination", "host")
 _INSTANCE_FIELDS = ("port", "port_name", *_SLOT_FIELDS)
 
@@ -86,6 +86,10 @@ def _listen(address: str) -> str:
     return address
 
 
+def _relay_address(address: str) -> str:
+    return grammar.authority(address) if address else ""
+
+
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, allow_inf_nan=False)]
 ScrapeDuration = Annotated[str, BeforeValidator(_scrape_duration)]
 Ports = Annotated[tuple[NamedPort, ...], BeforeValidator(_ports)]
@@ -96,7 +100,8 @@ StaticLabels = Mapping[
     Annotated[str, AfterValidator(_static_label)],
     Annotated[str, BeforeValidator(_numbers_are_text), AfterValidator(grammar.printable)],
 ]
-AddressKind = Literal["auto", "alias", "ip"]
+AddressKind = Literal["auto", "alias", "ip", "relay"]
+Generations = Literal["current", "both"]
 
 
 class _Checked(BaseModel):
@@ -116,6 +121,7 @@ class EndpointSettings(_Checked):
     network: str | None = None
     alias: Alias | None = None
     instance: Instance | None = None
+    generations: Generations | None = None
     labels: StaticLabels = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -157,9 +163,21 @@ class EngineSettings(_Checked):
 
 
 class ProxySettings(_Checked):
-    """kamal-proxy as a target: the port it was told to serve its metrics on."""
+    """kamal-proxy: the port of its own metrics, and the file in which it keeps its state."""
 
     metrics_port: Ports | None = None
+    state_file: Path | None = None
+
+
+class RelaySettings(_Checked):
+    """Scrapes through kamal-sd itself. `address` is where a scraper reaches it, as host:port.
+
+    `timeout` counts where the scraper names none; `max_size` is in bytes, as they are sent.
+    """
+
+    address: Annotated[str, AfterValidator(_relay_address)] = ""
+    timeout: Seconds = 10.0
+    max_size: Annotated[int, Field(gt=0)] = 64 * 1024 * 1024
 
 
 class Settings(BaseSettings):
@@ -180,7 +198,16 @@ class Settings(BaseSettings):
     roles: tuple[RoleSettings, ...] = ()
     accessories: bool = False
     proxy: ProxySettings = ProxySettings()
+    relay: RelaySettings = RelaySettings()
+    file_sd: Path | None = None
     container_labels: tuple[str, ...] = ()
+
+    @property
+    def engine_of_this_host(self) -> EngineSettings | None:
+        """The only engine, or of several the only one that is reached at a socket of this host."""
+        local = [each for each in self.engines if each.url.startswith("unix:")]
+        candidates = self.engines if len(self.engines) == 1 else local
+        return candidates[0] if len(candidates) == 1 else None
 
     @property
     def listen_host(self) -> str:

@@ -20,6 +20,7 @@ from app.settings import (
     EndpointSettings,
     EngineSettings,
     ProxySettings,
+    RelaySettings,
     RoleSettings,
     Settings,
 )
@@ -34,7 +35,11 @@ _Lines = Mapping[tuple[str, ...], int]
 
 # Between a section and its key in the name of a variable.
 _BELOW = "__"
-_SECTIONS: dict[str, type[BaseModel]] = {"defaults": EndpointSettings, "proxy": ProxySettings}
+_SECTIONS: dict[str, type[BaseModel]] = {
+    "defaults": EndpointSettings,
+    "proxy": ProxySettings,
+    "relay": RelaySettings,
+}
 _LISTS: dict[str, type[BaseModel]] = {"engines": EngineSettings, "roles": RoleSettings}
 
 
@@ -143,6 +148,13 @@ def _conflicts(settings: Settings) -> Iterator[tuple[_Place, str]]:
                 f"{role.instance!r} is another role's; make it unique, or use {{slot}}",
             )
         instances.add(role.instance or "")
+    if settings.proxy.state_file and settings.engines and not settings.engine_of_this_host:
+        message = "is of this host's kamal-proxy; of several engines just one may be at unix://"
+        yield ("proxy", "state_file"), message
+    relayed = "relay" in {each.address for each in (settings.defaults, *settings.roles)}
+    if settings.file_sd and relayed and not settings.relay.address:
+        message = "has targets with address: relay; set relay.address, like kamal-sd:9889"
+        yield ("file_sd",), message
 
 
 def _problems_of_environment(environ: Mapping[str, str]) -> list[Problem]:

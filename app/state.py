@@ -3,21 +3,28 @@
 import gzip
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from threading import Lock
 
-from app.discovery import http_sd
+from app.discovery import http_sd, relay
 from app.discovery.decide import Outcome, decide
+from app.discovery.endpoint import Caller
 from app.discovery.http_sd import Filters, Fragment
 from app.model import Decision, Reason, Slot, Snapshot
-from app.settings import AddressKind, Settings
+from app.settings import Settings
 
 log = logging.getLogger(__name__)
 
 # A caller chooses the filters, so what is remembered of them is bounded.
 _MOST_ANSWERS = 64
+_MOST_CALLERS = 8
+
+_NOBODY = Caller()
+# The relay serves whatever anybody may have asked for.
+_RELAY = Caller("relay", "both")
 
 
 class Answer:
@@ -31,6 +38,15 @@ class Answer:
     def gzipped(self) -> bytes:
         """The body, compressed when somebody first asks for that."""
         return gzip.compress(self.body, mtime=0)
+
+
+class _Made:
+    """What was made of one set of decisions, as it was asked for."""
+
+    def __init__(self) -> None:
+        self.fragments: dict[Caller, tuple[Fragment, ...]] = {}
+        self.answers: dict[object, Answer] = {}
+        self.routes: relay.Routes | None = None
 
 
 class View:
@@ -49,35 +65,58 @@ class View:
         self._outcome = outcome
         self._settings = settings
         self._made_at = made_at
-        self._fragments: dict[AddressKind | None, tuple[Fragment, ...]] = {}
-        self._answers: dict[object, Answer] = {}
+        self._made = _Made()
 
     @property
     def ready(self) -> bool:
         """Whether every engine has been listed once, in this run or in one before."""
         return all(snapshot.listed_at is not None for snapshot in self.snapshots)
 
-    def answer(self, filters: Filters, address: AddressKind | None = None) -> Answer:
+    def answer(self, filters: Filters, caller: Caller = _NOBODY) -> Answer:
         """The answer for these filters, made when it is first asked for."""
-        key = (address, tuple(sorted(filters.items())))
-        if key not in self._answers:
-            if len(self._answers) >= _MOST_ANSWERS:
-                self._answers.clear()
-            self._answers[key] = Answer(http_sd.body(self._rendered(address), filters))
-        return self._answers[key]
+        caller = self._less_what_changes_nothing(caller)
+        key = (caller, tuple(sorted(filters.items())))
+        answers = self._made.answers
+        if key not in answers:
+            if len(answers) >= _MOST_ANSWERS:
+                answers.clear()
+            answers[key] = Answer(http_sd.body(self._rendered(caller), filters))
+        return answers[key]
 
-    def _rendered(self, address: AddressKind | None) -> tuple[Fragment, ...]:
-        if address not in self._fragments:
-            decisions = self.decisions
-            if address:
-                decisions = decide(self.snapshots, self._settings, self._made_at, address).decisions
-            self._fragments[address] = http_sd.fragments(decisions)
-        return self._fragments[address]
+    def decisions_for(self, caller: Caller) -> tuple[Decision, ...]:
+        """The decisions as this caller wishes them."""
+        caller = self._less_what_changes_nothing(caller)
+        if caller == _NOBODY:
+            return self.decisions
+        return decide(self.snapshots, self._settings, self._made_at, caller).decisions
+
+    @property
+    def routes(self) -> relay.Routes:
+        """What stands behind each path of the relay."""
+        if self._made.routes is None:
+            self._made.routes = relay.routes(self.decisions_for(_RELAY))
+        return self._made.routes
+
+    def _less_what_changes_nothing(self, caller: Caller) -> Caller:
+        """The same for all whom it makes no difference where they reached kamal-sd."""
+        relays = caller.address == "relay" or (
+            caller.address is None
+            and any(each.target and relay.is_relayed(each.target) for each in self.decisions)
+        )
+        return caller if relays else caller._replace(authority="")
+
+    def _rendered(self, caller: Caller) -> tuple[Fragment, ...]:
+        fragments = self._made.fragments
+        if caller not in fragments:
+            if len(fragments) >= _MOST_CALLERS:
+                fragments.clear()
+            fragments[caller] = http_sd.fragments(self.decisions_for(caller))
+        return fragments[caller]
 
     def with_snapshots(self, snapshots: Mapping[str, Snapshot]) -> "View":
         """This view, with snapshots that lead to the same decisions."""
         view = View(snapshots, self._outcome, self._settings, self._made_at)
-        view._fragments, view._answers = self._fragments, self._answers
+        view._made = self._made
         return view
 
     def current(self) -> dict[Slot, Decision]:
@@ -98,6 +137,7 @@ class State:
         self._settings = settings
         self._clock = clock
         self._lock = Lock()
+        self._told: list[Callable[[], object]] = []
         self._snapshots = {snapshot.host: snapshot for snapshot in snapshots}
         self._view = self._decide()
 
@@ -113,14 +153,36 @@ class State:
         """The time on the clock that the snapshots are dated with."""
         return self._clock()
 
+    @contextmanager
+    def telling(self, tell: Callable[[], object]) -> Iterator[None]:
+        """Has `tell` called at each new decision, as long as the context lasts.
+
+        It is called in whichever thread brought the change, and must neither block nor ask the
+        state for anything. What time alone changes is told when somebody next looks at the view.
+        """
+        with self._lock:
+            self._told.append(tell)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._told.remove(tell)
+
+    def publish_active(self, host: str, active: Mapping[str, frozenset[str]]) -> None:
+        """Takes what kamal-proxy's state says of that engine's slots (`Snapshot.active`)."""
+        with self._lock:
+            self._snapshots[host] = replace(self._snapshots[host], active=active)
+            self._renew()
+
     def publish(self, snapshot: Snapshot) -> Snapshot:
         """Takes a snapshot, and gives it back with what the decision wants to be remembered.
 
-        Its `incumbents` are not taken: time may have made others current since the watcher's last.
+        Its `incumbents` and `active` are not taken: others may have become so since the watcher's
+        last.
         """
         with self._lock:
             before = self._snapshots[snapshot.host]
-            snapshot = replace(snapshot, incumbents=before.incumbents)
+            snapshot = replace(snapshot, incumbents=before.incumbents, active=before.active)
             self._snapshots[snapshot.host] = snapshot
             if snapshot.containers is before.containers and snapshot.lost_at == before.lost_at:
                 self._view = self._view.with_snapshots(self._snapshots)
@@ -132,6 +194,8 @@ class State:
         before = self._view.current()
         self._view = self._decide()
         _log_changes(before, self._view.current())
+        for tell in self._told:
+            tell()
 
     def _decide(self) -> View:
         now = self._clock()

@@ -15,11 +15,12 @@ APP = Path(__file__).parent.parent / "app"
 # What each part may import of the others. A part is a package or a module right below app/.
 DOWNWARDS = {
     "__main__": {"cli"},
-    "cli": {"server", "engine", "discovery", "model", "settings", "settings_file"},
-    "server": {"web", "engine", "state", "storage", "discovery", "model", "settings"},
-    "web": {"state", "metrics", "discovery", "model", "settings"},
+    "cli": {"server", "engine", "discovery", "model", "settings", "settings_file", "grammar"},
+    "server": {"web", "engine", "state", "storage", "file_sd", "discovery", "model", "settings"},
+    "web": {"state", "metrics", "discovery", "model", "settings", "grammar"},
     "engine": {"model"},
     "metrics": {"state", "discovery", "model"},
+    "file_sd": {"state"},
     "state": {"discovery", "model", "settings"},
     "storage": {"model"},
     "discovery": {"model", "settings", "grammar"},
@@ -34,6 +35,7 @@ ROOMS = {
     "requests": {"engine"},
     "urllib3": {"engine"},
     "fastapi": {"web"},
+    "httpcore": {"web"},
     "starlette": {"web"},
     "uvicorn": {"server"},
     "prometheus_client": {"metrics"},

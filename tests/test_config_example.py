@@ -7,7 +7,14 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from app.settings import EndpointSettings, EngineSettings, ProxySettings, RoleSettings, Settings
+from app.settings import (
+    EndpointSettings,
+    EngineSettings,
+    ProxySettings,
+    RelaySettings,
+    RoleSettings,
+    Settings,
+)
 from app.settings_file import load
 from tests.builders import clear_environment
 
@@ -20,6 +27,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "defaults": EndpointSettings,
     "roles": RoleSettings,
     "proxy": ProxySettings,
+    "relay": RelaySettings,
 }
 DOCUMENT = yaml.safe_load(WITH_EXAMPLES)
 

@@ -5,6 +5,7 @@ Nothing is configured but the label `prometheus.port` of the two roles in deploy
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from threading import Event, Thread
 from typing import Any, NamedTuple, Self
 
@@ -13,12 +14,14 @@ import pytest
 from tests import http_sd_reader
 from tests.lab.kamal import App
 from tests.lab.prometheus import Prometheus, http_sd_job, promtool_check_sd
-from tests.lab.sd import Server
+from tests.lab.sd import REPOSITORY, Server
 from tests.lab.world import World
 
 pytestmark = pytest.mark.real
 
 JOB = "kamal"
+RELAY_JOB = "relay"
+HOOK = REPOSITORY / "deploy/hooks/post-deploy"
 SLOTS = ("shop-job", "shop-web")
 SAMPLE_SECONDS = 0.05
 
@@ -48,9 +51,13 @@ class Sampler:
 
 
 def versions(server: Server) -> dict[str, str]:
+    return versions_in(server.get("/targets").raise_for_status().content)
+
+
+def versions_in(answer: bytes) -> dict[str, str]:
     """Each slot's version in the answer to Prometheus, with an asterisk where it is kept."""
     found: dict[str, str] = {}
-    for target in http_sd_reader.read(server.get("/targets").raise_for_status().content):
+    for target in http_sd_reader.read(answer):
         slot = target.labels["__meta_kamal_slot"]
         assert slot not in found, "two targets of a slot"
         assert target.series == plain_labels(slot)
@@ -71,11 +78,13 @@ class Town(NamedTuple):
     app: App
     server: Server
     prometheus: Prometheus
+    file: Path
 
     def expect(self, expected: dict[str, str]) -> None:
         """Waits until kamal-sd, Prometheus and the scraped apps themselves agree on it."""
         running = {slot: version for slot, version in expected.items() if "*" not in version}
         self.prometheus.wait_until(lambda: versions(self.server) == expected)
+        self.prometheus.wait_until(lambda: versions_in(self.file.read_bytes()) == expected)
         self.prometheus.wait_until(
             lambda: (
                 [target["labels"] for target in self._targets()]
@@ -85,15 +94,34 @@ class Town(NamedTuple):
         self.prometheus.wait_until(lambda: self._scraped() == running)
         self.prometheus.wait_until(
             lambda: (
-                {s["metric"]["instance"]: s["value"][1] for s in self.prometheus.query("up")}
-                == {f"{slot}:9394": "01"[slot in running] for slot in expected}
+                {
+                    (s["metric"]["job"], s["metric"]["instance"]): s["value"][1]
+                    for s in self.prometheus.query("up")
+                }
+                == {
+                    (job, f"{slot}:9394"): "01"[slot in running]
+                    for slot in expected
+                    for job in (JOB, RELAY_JOB)
+                }
             )
         )
-        assert len(self.prometheus.series("shop_requests_total")) == len(SLOTS)
-        assert len(self.prometheus.series("up")) == len(SLOTS)
+        for job in (JOB, RELAY_JOB):
+            of_job = f'{{job="{job}"}}'
+            assert len(self.prometheus.series(f"shop_requests_total{of_job}")) == len(SLOTS)
+            assert len(self.prometheus.series(f"up{of_job}")) == len(SLOTS)
+
+    def relayed(self) -> dict[str, float]:
+        """By how they ended, the scrapes through the relay that there were so far."""
+        found: dict[str, float] = {}
+        for line in self.server.get("/metrics").text.splitlines():
+            if line.startswith("kamal_sd_relay_scrapes_total{"):
+                result = line.partition('result="')[2].partition('"')[0]
+                found[result] = found.get(result, 0) + float(line.rpartition(" ")[2])
+        return found
 
     def _targets(self) -> list[dict[str, Any]]:
-        return sorted(self.prometheus.targets(), key=lambda each: each["labels"]["instance"])
+        of_job = [each for each in self.prometheus.targets() if each["labels"]["job"] == JOB]
+        return sorted(of_job, key=lambda each: each["labels"]["instance"])
 
     def _scraped(self) -> dict[str, str]:
         """The version behind each slot's series, in the app's own words.
@@ -101,9 +129,10 @@ class Town(NamedTuple):
         For some seconds after a deploy it may be another role's: the engine gives a free IP away
         at once, and Prometheus still scrapes it under the old labels until it looks for targets.
         """
+        info = f'shop_build_info{{job="{JOB}"}}'
         return {
             f"{labels['service']}-{labels['exported_role']}": labels["version"]
-            for labels in (sample["metric"] for sample in self.prometheus.query("shop_build_info"))
+            for labels in (sample["metric"] for sample in self.prometheus.query(info))
             if labels["exported_role"] == labels["role"]
         }
 
@@ -112,10 +141,17 @@ class Town(NamedTuple):
 def town() -> Iterator[Town]:
     with ExitStack() as stack:
         world = stack.enter_context(World())
-        server = stack.enter_context(Server(world.folder("sd"), world.docker.url))
-        job = http_sd_job(f"{server.url}/targets", name=JOB)
-        prometheus = stack.enter_context(Prometheus(world.folder("prometheus"), job))
-        yield Town(world, world.app(), server, prometheus)
+        file = world.folder("targets") / "kamal-sd.json"
+        server = stack.enter_context(
+            Server(world.folder("sd"), world.docker.url, env={"KAMAL_SD_FILE_SD": str(file)})
+        )
+        jobs = (
+            http_sd_job(f"{server.url}/targets", name=JOB),
+            http_sd_job(f"{server.url}/targets?address=relay", name=RELAY_JOB),
+        )
+        prometheus = stack.enter_context(Prometheus(world.folder("prometheus"), *jobs))
+        app = world.app(hooks={"post-deploy": HOOK}, variables={"KAMAL_SD_URL": server.url})
+        yield Town(world, app, server, prometheus, file)
 
 
 def test_a_life_of_deploys(town: Town) -> None:
@@ -129,7 +165,10 @@ def test_a_life_of_deploys(town: Town) -> None:
     _assert_promtool_agrees(town)
 
     with Sampler(town.server) as second_deploy:
-        app.deploy("v2")
+        output = app.deploy("v2")
+        # The hook has waited for it, so there is nothing more to wait for.
+        assert versions(town.server) == {"shop-web": "v2", "shop-job": "v2"}
+        assert "Running /usr/bin/env .kamal/hooks/post-deploy" in output
         town.expect({"shop-web": "v2", "shop-job": "v2"})
     _assert_one_change_a_slot(second_deploy, "v1", "v2")
 
@@ -147,6 +186,13 @@ def test_a_life_of_deploys(town: Town) -> None:
         output = app.deploy("bad", check=False)
     assert "ERROR" in output
     assert failed_deploy.pictures == [{"shop-web": "v1", "shop-job": "v1"}]
+
+    # Through all of that, the relay's scrapes have neither missed nor met another role.
+    assert set(town.relayed()) <= {"ok", "handed-over"}
+    relay = f'job="{RELAY_JOB}"'
+    assert town.prometheus.values(f"min(min_over_time(up{{{relay}}}[10m]))") == [1]
+    for sample in town.prometheus.query(f"last_over_time(shop_build_info{{{relay}}}[10m])"):
+        assert sample["metric"]["exported_role"] == sample["metric"]["role"]
 
     with Sampler(town.server) as one_off:
         app.app_exec("job", "v1", "/bin/sleep 2")

@@ -37,7 +37,9 @@ def test_without_any_setting_the_defaults_serve() -> None:
         "defaults": {**dict.fromkeys(EndpointSettings.model_fields), "labels": {}},
         "roles": (),
         "accessories": False,
-        "proxy": {"metrics_port": None},
+        "proxy": {"metrics_port": None, "state_file": None},
+        "relay": {"address": "", "timeout": 10.0, "max_size": 67_108_864},
+        "file_sd": None,
         "container_labels": (),
     }
 
@@ -227,7 +229,7 @@ def test_an_endpoint_takes(given: Mapping[str, Any], value: object) -> None:
         ({"interval": 15}, "interval: Value error, '15' is no duration; write it like 30s"),
         ({"interval": "0s"}, "interval: Value error, '0s' must be longer than nothing"),
         ({"timeout": False}, "timeout: Value error, False must be a text"),
-        ({"address": "relay"}, "address: Input should be "),
+        ({"address": "published"}, "address: Input should be "),
         (
             {"alias": "{port}"},
             "alias: Value error, '{port}' has the place {port}; it can have {slot}",

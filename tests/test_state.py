@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from app.discovery.endpoint import Caller
 from app.engine import ledger
 from app.model import Container, Health, Reason, Slot, Snapshot
 from app.state import Answer, State, View
@@ -198,7 +199,7 @@ def test_an_answer_is_made_once_for_the_same_filters(clock: Clock) -> None:
     assert view.answer({"service": frozenset({"shop"}), "role": web}) is first
     assert view.answer({"role": job}) is not first
     assert http_sd_reader.read(view.answer({"role": job}).body) == []
-    assert view.answer({}, "ip") is not view.answer({})
+    assert view.answer({}, Caller("ip")) is not view.answer({})
 
 
 def test_an_answer_can_have_another_kind_of_address(clock: Clock) -> None:
@@ -209,7 +210,7 @@ def test_an_answer_can_have_another_kind_of_address(clock: Clock) -> None:
 
 
 def addresses(view: View, kind: Any = None) -> list[http_sd_reader.Target]:
-    return http_sd_reader.read(view.answer({}, kind).body)
+    return http_sd_reader.read(view.answer({}, Caller(kind)).body)
 
 
 def test_what_is_remembered_of_answers_is_bounded(clock: Clock) -> None:
@@ -217,7 +218,7 @@ def test_what_is_remembered_of_answers_is_bounded(clock: Clock) -> None:
     body = view.answer({}).body
     for number in range(1000):
         view.answer({"service": frozenset({str(number)})})
-    assert len(view._answers) <= 64
+    assert len(view._made.answers) <= 64
     assert view.answer({}).body == body
 
 

@@ -12,15 +12,20 @@ from rich.text import Text
 
 from app import __version__
 from app.cli.source import Answer, Filters, SourceError, ask
+from app.cli.source import wait as ask_wait
 from app.cli.tables import explain_table, targets_table
 from app.discovery.explain import DecisionDocument
 from app.engine.recording import RecordedConnection, film
+from app.grammar import duration
 from app.server import serve as run_server
 from app.settings_file import SettingsError, load
 
 # What a script may rely on; typer itself exits with 2 for a wrong usage.
 EXIT_FOUND = 1
 EXIT_NO_ANSWER = 3
+
+# How often whoever waits is told how far it has come.
+_PROGRESS_SECONDS = 1.0
 
 _output = Console()
 _errors = Console(stderr=True)
@@ -163,6 +168,44 @@ def explain(
     else:
         _print_engines(answer)
         _output.print(explain_table(chosen))
+
+
+@cli.command()
+def wait(
+    version: Annotated[str, typer.Option(help="The version that is deployed.")],
+    service: Service,
+    url: Annotated[
+        str, typer.Option(envvar="KAMAL_SD_URL", help="The server to ask.")
+    ] = "http://127.0.0.1:9889",
+    role: Role = None,
+    destination: Destination = None,
+    host: Host = None,
+    timeout: Annotated[str, typer.Option(help="How long to wait.")] = "60s",
+) -> None:
+    """Wait until a version is current in every slot of a service, for a post-deploy hook.
+
+    Exits with 1 where it is not in time.
+    """
+    try:
+        deadline = time.monotonic() + duration(timeout)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--timeout") from None
+    filters = _filters(service=service, role=role, destination=destination, host=host)
+    told = ""
+    while True:
+        left = max(0.0, deadline - time.monotonic())
+        try:
+            document = ask_wait(url, filters, version, min(left, _PROGRESS_SECONDS))
+        except SourceError as error:
+            _fail(error, EXIT_NO_ANSWER)
+        if document["current"] or left <= 0:
+            break
+        if document["detail"] != told:
+            told = document["detail"]
+            typer.echo(f"{told}; waiting", err=True)
+    typer.echo(document["detail"])
+    if not document["current"]:
+        raise typer.Exit(EXIT_FOUND)
 
 
 @cli.command()

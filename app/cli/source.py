@@ -4,9 +4,9 @@ import http.client
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple, TypeVar, cast
 from urllib.parse import urlencode
 
 from pydantic import TypeAdapter, ValidationError
@@ -15,6 +15,7 @@ from app.discovery import http_sd
 from app.discovery.decide import decide
 from app.discovery.explain import ExplainDocument, explain
 from app.discovery.labels import readable
+from app.discovery.wait import WaitDocument
 from app.engine.client import EngineError
 from app.engine.look import look
 from app.model import Snapshot
@@ -24,6 +25,9 @@ from app.settings_file import load
 
 _TIMEOUT_SECONDS = 10.0
 _DOCUMENT = TypeAdapter(ExplainDocument)
+_WAIT = TypeAdapter(WaitDocument)
+
+_T = TypeVar("_T")
 
 Filters = Mapping[str, frozenset[str]]
 
@@ -44,29 +48,27 @@ def ask(url: str | None, config: Path | None, filters: Filters) -> Answer:
 
     Raises SourceError, and SettingsError where the settings are wrong.
     """
-    return _of_server(url.rstrip("/"), filters) if url else _of_engines(load(config), filters)
+    return _of_server(url, filters) if url else _of_engines(load(config), filters)
 
 
 def _of_server(url: str, filters: Filters) -> Answer:
-    if not url.startswith(("http://", "https://")):
-        raise SourceError(f"{url!r} is no address of a server; write http://host:9889")
+    url = _checked(url)
     query = urlencode({name: sorted(values) for name, values in filters.items()}, doseq=True)
-    try:
-        document = _DOCUMENT.validate_json(_get(f"{url}/explain"))
-    except ValidationError:
-        raise SourceError(
-            f"{url}/explain answered, but not as kamal-sd does; write the address of its server"
-        ) from None
+    document = _read(_DOCUMENT, url, _get(f"{url}/explain"))
     return Answer(document, _get(f"{url}/targets?{query}"))
 
 
-def _get(url: str) -> bytes:
+def _get(url: str, expected: Collection[int] = (), timeout: float = 0.0) -> bytes:
+    """The body of a good answer, or of one with an expected status."""
+    timeout += _TIMEOUT_SECONDS
     try:
         request = urllib.request.Request(url, headers={"Accept": "application/json"})  # noqa: S310
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=timeout) as response:  # noqa: S310
             return cast("bytes", response.read())
     except urllib.error.HTTPError as error:
         with error:
+            if error.code in expected:
+                return error.read()
             said = " ".join(error.read(500).decode(errors="replace").split())
         raise SourceError(f"{url} answered {error.code}: {said}") from None
     except http.client.InvalidURL as error:
@@ -76,6 +78,33 @@ def _get(url: str) -> bytes:
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise SourceError(f"{url} does not answer: {reason}") from None
+
+
+def wait(url: str, filters: Filters, version: str, patience: float) -> WaitDocument:
+    """What the server at `url` says of the version, after `patience` s or when it is current.
+
+    Raises SourceError.
+    """
+    url = _checked(url)
+    query = [(name, value) for name, values in filters.items() for value in sorted(values)]
+    query += [("version", version), ("timeout", f"{int(patience * 1000)}ms")]
+    answer = _get(f"{url}/wait?{urlencode(query)}", expected=(504,), timeout=patience)
+    return _read(_WAIT, url, answer)
+
+
+def _checked(url: str) -> str:
+    if not url.startswith(("http://", "https://")):
+        raise SourceError(f"{url!r} is no address of a server; write http://host:9889")
+    return url.rstrip("/")
+
+
+def _read(kind: TypeAdapter[_T], url: str, answer: bytes) -> _T:
+    try:
+        return kind.validate_json(answer)
+    except ValidationError:
+        raise SourceError(
+            f"{url} answered, but not as kamal-sd does; write the address of its server"
+        ) from None
 
 
 def _of_engines(settings: Settings, filters: Filters) -> Answer:

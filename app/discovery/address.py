@@ -1,8 +1,8 @@
-"""How a scraper reaches a container: by a network alias or by its live IP."""
+"""How a container is reached: by a network alias or by its live IP, and where by the relay."""
 
 from app import grammar
 from app.discovery.endpoint import Endpoint
-from app.model import Container, Network, Reason, Refused, Slot
+from app.model import Container, Network, Reason, Refused, Slot, Upstream
 from app.settings import AddressKind, EngineSettings
 
 _HOST_NETWORK = "host"
@@ -12,13 +12,26 @@ def address_of(
     container: Container, endpoint: Endpoint, slot: Slot, engine: EngineSettings
 ) -> tuple[AddressKind, str]:
     """The kind of the address that serves, and `host:port`. Raises Refused where there is none."""
-    kind = endpoint.address
-    if container.network_mode == _HOST_NETWORK and kind != "alias":
-        return "ip", join(_address_of_host(engine), endpoint.port.number)
-    network = _network_named(endpoint.network, container)
-    if kind == "alias" or (kind == "auto" and endpoint.alias):
-        return "alias", join(_alias(endpoint, slot), endpoint.port.number)
-    return "ip", join(_ip(network), endpoint.port.number)
+    wants_alias = endpoint.address == "alias" or (endpoint.address == "auto" and endpoint.alias)
+    is_on_host = container.network_mode == _HOST_NETWORK
+    if endpoint.address == "alias" and endpoint.lane:
+        raise Refused(
+            Reason.NO_ADDRESS,
+            "an alias cannot tell it from the current one; set address to relay or ip",
+        )
+    if not wants_alias or endpoint.lane or (is_on_host and endpoint.address != "alias"):
+        return "ip", join(_live_host(container, endpoint, engine), endpoint.port.number)
+    _network_named(endpoint.network, container)
+    return "alias", join(_alias(endpoint, slot), endpoint.port.number)
+
+
+def upstream_of(container: Container, endpoint: Endpoint, engine: EngineSettings) -> Upstream:
+    """Where the relay finds the metrics of a container. Raises Refused where it has no address."""
+    return Upstream(
+        authority=join(_live_host(container, endpoint, engine), endpoint.port.number),
+        scheme=endpoint.scheme or "http",
+        path=endpoint.path or "/metrics",
+    )
 
 
 def join(host: str, port: int) -> str:
@@ -34,6 +47,12 @@ def nowhere(slot: Slot, port: int) -> str:
     """
     name = "".join(char if char.isascii() and char.isalnum() else "-" for char in slot.name)
     return f"{name[:63].strip('-') or 'slot'}.invalid:{port}"
+
+
+def _live_host(container: Container, endpoint: Endpoint, engine: EngineSettings) -> str:
+    if container.network_mode == _HOST_NETWORK:
+        return _address_of_host(engine)
+    return _ip(_network_named(endpoint.network, container))
 
 
 def _address_of_host(engine: EngineSettings) -> str:

@@ -4,12 +4,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from app.discovery.endpoint import endpoints
+from app.discovery import relay
+from app.discovery.endpoint import Caller, endpoints
 from app.discovery.incumbent import NEVER, Choice, choose, start_order
 from app.discovery.slots import by_slot
-from app.discovery.target import one_series_each, target_of
-from app.model import Decision, Reason, Refused, Slot, Snapshot
-from app.settings import AddressKind, Settings
+from app.discovery.target import one_series_each, with_target
+from app.model import Container, Decision, Reason, Refused, Slot, Snapshot
+from app.settings import Settings
+
+_NOBODY = Caller()
+_TARGETS = frozenset({Reason.CURRENT, Reason.KEPT})
 
 
 class Outcome(NamedTuple):
@@ -28,12 +32,9 @@ def decide(
     snapshots: Iterable[Snapshot],
     settings: Settings,
     now: float,
-    address: AddressKind | None = None,
+    caller: Caller = _NOBODY,
 ) -> Outcome:
-    """The decision for every container of the snapshots, at `now`.
-
-    `address` is a caller's wish to have every target's address of one kind.
-    """
+    """The decision for every container of the snapshots, at `now`, as the caller wishes it."""
     decisions: list[Decision] = []
     incumbents: dict[str, frozenset[str]] = {}
     changes_at = NEVER
@@ -48,9 +49,10 @@ def decide(
                 now=snapshot.as_of(now),
                 overlap_limit=settings.overlap_limit,
                 keep_missing=settings.keep_missing,
+                active=snapshot.active.get(slot.name, ()) if slot.role else (),
             )
             for generation in generations:
-                decisions += _of_generation(slot, generation, choice, settings, address)
+                decisions += _of_generation(slot, generation, choice, settings, caller)
             if choice.current and not choice.kept:
                 current.add(choice.current.id)
             if snapshot.lost_at is None:
@@ -61,48 +63,59 @@ def decide(
 
 
 def _of_generation(
-    slot: Slot,
-    generation: Decision,
-    choice: Choice,
-    settings: Settings,
-    address: AddressKind | None,
+    slot: Slot, generation: Decision, choice: Choice, settings: Settings, caller: Caller
 ) -> Iterator[Decision]:
-    """The decisions for one generation: one a metrics port where it stands for its slot."""
+    """The decisions for one generation: one a metrics port where it is a target."""
     try:
         wanted = endpoints(generation.container, generation.kind, slot, settings)
-        _check_stands_for_slot(generation, choice, settings)
     except Refused as refused:
         yield replace(generation, reason=refused.reason, detail=refused.detail)
         return
-    if choice.kept:
-        detail = "it has stopped and nothing took its place; its target is kept, and is down"
-        generation = replace(generation, reason=Reason.KEPT, detail=detail)
+    reason, detail = _standing(generation.container, choice, settings)
+    generation = replace(generation, reason=reason, detail=detail)
+    watched = (caller.generations or wanted[0].generations) == "both"
+    lane = relay.NEXT if watched and generation.container is choice.candidate else ""
+    if reason not in _TARGETS and not lane:
+        yield generation
+        return
     for endpoint in wanted:
-        asked = endpoint._replace(address=address or endpoint.address)
+        asked = endpoint._replace(address=caller.address or endpoint.address, lane=lane)
         try:
-            yield replace(generation, target=target_of(slot, generation, asked, settings))
+            yield with_target(slot, generation, asked, settings, caller)
         except Refused as refused:
             yield replace(generation, reason=refused.reason, detail=refused.detail)
 
 
-def _check_stands_for_slot(generation: Decision, choice: Choice, settings: Settings) -> None:
-    container, current = generation.container, choice.current
+def _standing(container: Container, choice: Choice, settings: Settings) -> tuple[Reason, str]:
+    """What a generation is to its slot, and why, as a sentence."""
+    current = choice.current
     if container is current:
-        return
+        if choice.kept:
+            detail = "it has stopped and nothing took its place; its target is kept, and is down"
+            return Reason.KEPT, detail
+        return Reason.CURRENT, "it is the current one of its slot"
     if current is None or not container.running:
-        if not container.stopped:
-            raise Refused(Reason.NOT_STARTED, "it was created and has not started")
-        if current is None:
-            hours = f"{settings.keep_missing:g} s"
-            raise Refused(Reason.EXPIRED, f"it has stopped, and is not kept for over {hours}")
-        raise Refused(Reason.STOPPED, f"it has stopped; {current.name} stands for its slot")
+        return _standing_at_rest(container, current, settings)
     if start_order(container) < start_order(current):
-        raise Refused(Reason.SUPERSEDED, f"it still runs, and {current.name} has taken over")
-    raise Refused(
-        Reason.CANDIDATE,
+        return Reason.SUPERSEDED, f"it still runs, and {current.name} has taken over"
+    if choice.by_proxy:
+        detail = f"it is newer than {current.name}, to which kamal-proxy sends the traffic"
+        return Reason.CANDIDATE, detail
+    return Reason.CANDIDATE, (
         f"it is newer than {current.name}, which stays current until it stops, "
-        f"or until this one has run for {settings.overlap_limit:g} s and is not unhealthy",
+        f"or until this one has run for {settings.overlap_limit:g} s and is not unhealthy"
     )
+
+
+def _standing_at_rest(
+    container: Container, current: Container | None, settings: Settings
+) -> tuple[Reason, str]:
+    if not container.stopped:
+        return Reason.NOT_STARTED, "it was created and has not started"
+    if current is None:
+        kept = f"{settings.keep_missing:g} s"
+        return Reason.EXPIRED, f"it has stopped, and is not kept for over {kept}"
+    return Reason.STOPPED, f"it has stopped; {current.name} stands for its slot"
 
 
 def _order(decision: Decision) -> tuple[object, ...]:

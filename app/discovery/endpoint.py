@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeVar
 from app import grammar
 from app.grammar import NamedPort
 from app.model import Container, Kind, Reason, Refused, Slot
-from app.settings import AddressKind, EndpointSettings, RoleSettings, Settings
+from app.settings import AddressKind, EndpointSettings, Generations, RoleSettings, Settings
 
 _T = TypeVar("_T")
 
@@ -22,8 +22,22 @@ DEFAULT_NETWORK = "kamal"
 _DEFAULT_TIMEOUT = "10s"
 
 
+class Caller(NamedTuple):
+    """What whoever asks for targets wishes for them. None leaves it to the settings.
+
+    `authority` is the `host:port` at which it reached kamal-sd, and so reaches the relay.
+    """
+
+    address: AddressKind | None = None
+    generations: Generations | None = None
+    authority: str = ""
+
+
 class Endpoint(NamedTuple):
-    """Where and how metrics are asked for. An empty text is left to the Prometheus job."""
+    """Where and how metrics are asked for. An empty text is left to the Prometheus job.
+
+    `lane` is `next` for a candidate that is watched beside the current generation, else empty.
+    """
 
     port: NamedPort
     path: str
@@ -34,7 +48,9 @@ class Endpoint(NamedTuple):
     network: str
     alias: str
     instance: str
+    generations: Generations
     labels: Mapping[str, str]
+    lane: str = ""
 
 
 class _Wishes:
@@ -107,6 +123,7 @@ def endpoints(container: Container, kind: Kind, slot: Slot, settings: Settings) 
         alias=wishes.of(lambda it: it.alias, "alias", grammar.host_name) or "",
         instance=wishes.of(lambda it: it.instance)
         or (_INSTANCE if len(settings.engines) == 1 else _INSTANCE_OF_MANY_HOSTS),
+        generations=wishes.of(lambda it: it.generations) or "current",
         labels=wishes.static_labels,
     )
     return [common._replace(port=port) for port in ports]

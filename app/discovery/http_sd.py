@@ -31,17 +31,14 @@ def fragments(decisions: Iterable[Decision]) -> tuple[Fragment, ...]:
 
 
 def body(rendered: Iterable[Fragment], filters: Filters) -> bytes:
-    """The answer: the same fragments and filters give the same bytes.
-
-    A group passes where each filter is empty or has its value among the wanted ones.
-    """
-    wanted = [(name, values) for name, values in filters.items() if values]
-    passing = (
-        fragment.json
-        for fragment in rendered
-        if all(getattr(fragment.slot, name) in values for name, values in wanted)
-    )
+    """The answer: the same fragments and filters give the same bytes."""
+    passing = (fragment.json for fragment in rendered if passes(fragment.slot, filters))
     return b"[" + b",\n".join(passing) + b"]\n"
+
+
+def passes(slot: Slot, filters: Filters) -> bool:
+    """Whether each filter has the slot's value among its own; one without any lets all pass."""
+    return all(getattr(slot, name) in values for name, values in filters.items() if values)
 
 
 def etag(content: bytes) -> str:

@@ -51,9 +51,11 @@ def check_slot(slot: Slot) -> None:
 def plain_labels(slot: Slot, endpoint: Endpoint) -> dict[str, str]:
     """What the time series are made of."""
     labels = dict(endpoint.labels)
-    labels["instance"] = slot.fill(
-        endpoint.instance, port=endpoint.port.number, port_name=endpoint.port.name
-    )
+    places: dict[str, object] = {"port": endpoint.port.number, "port_name": endpoint.port.name}
+    if endpoint.lane:
+        labels["generation"] = endpoint.lane
+        places["slot"] = f"{slot.name}.{endpoint.lane}"
+    labels["instance"] = slot.fill(endpoint.instance, **places)
     labels |= {name: value for name, value in slot._asdict().items() if value}
     return labels
 

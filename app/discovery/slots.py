@@ -36,7 +36,7 @@ def by_slot(
                 container=container,
                 kind=kind,
                 reason=Reason.CURRENT,
-                detail="it is the current one of its slot",
+                detail="",
                 slot=slot,
                 version=kamal.version_of(container, slot),
             )

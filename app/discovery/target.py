@@ -3,28 +3,44 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from app.discovery import labels
-from app.discovery.address import address_of, nowhere
-from app.discovery.endpoint import Endpoint
+from app.discovery import labels, relay
+from app.discovery.address import address_of, nowhere, upstream_of
+from app.discovery.endpoint import Caller, Endpoint
 from app.model import Decision, Reason, Slot, TargetGroup
 from app.settings import Settings
 
 
-def target_of(
-    slot: Slot, generation: Decision, endpoint: Endpoint, settings: Settings
-) -> TargetGroup:
-    """The target of the generation that stands for its slot. Raises Refused without an address."""
-    if generation.reason is Reason.KEPT:
+def with_target(
+    slot: Slot, generation: Decision, endpoint: Endpoint, settings: Settings, caller: Caller
+) -> Decision:
+    """The decision with the target at that endpoint. Raises Refused where it has no address."""
+    engine = next(each for each in settings.engines if each.host == slot.host)
+    is_kept = generation.reason is Reason.KEPT
+    kind: str
+    upstream = None
+    if endpoint.address == "relay":
+        kind, address = "relay", _authority_of_relay(settings, caller)
+        if not is_kept:
+            upstream = upstream_of(generation.container, endpoint, engine)
+        endpoint = endpoint._replace(
+            path=relay.path_of(slot, endpoint.port.number, endpoint.lane), scheme="http"
+        )
+    elif is_kept:
         kind, address = "none", nowhere(slot, endpoint.port.number)
     else:
-        engine = next(each for each in settings.engines if each.host == slot.host)
         kind, address = address_of(generation.container, endpoint, slot, engine)
-    return TargetGroup(
+    group = TargetGroup(
         targets=(address,),
         labels=labels.meta_labels(slot, generation, endpoint, kind)
         | labels.scrape_labels(endpoint)
         | labels.plain_labels(slot, endpoint),
     )
+    return replace(generation, target=group, upstream=upstream)
+
+
+def _authority_of_relay(settings: Settings, caller: Caller) -> str:
+    # The last is for whoever looks at this very machine.
+    return settings.relay.address or caller.authority or f"localhost:{settings.listen_port}"
 
 
 def one_series_each(decisions: Iterable[Decision]) -> Iterator[Decision]:

@@ -1,5 +1,7 @@
 """The way out over HTTP: answers read the state's view, and ask no engine for anything."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -8,12 +10,21 @@ from fastapi.responses import PlainTextResponse, Response
 
 from app import __version__
 from app.metrics import Metrics
+from app.settings import Settings
 from app.state import State
-from app.web import explain, operations, targets
+from app.web import explain, operations, relay, targets, wait
 
 
-def create_app(state: State) -> FastAPI:
+def create_app(state: State, settings: Settings) -> FastAPI:
     """The ASGI app that serves this state."""
+    metrics = Metrics(state)
+    through = relay.Relay(state, settings.relay, metrics.relay)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        async with through.running():
+            yield
+
     app = _App(
         title="kamal-sd",
         summary="Prometheus service discovery for apps deployed with Kamal",
@@ -21,10 +32,13 @@ def create_app(state: State) -> FastAPI:
         # Their pages load scripts from the net. The document itself is at /openapi.json.
         docs_url=None,
         redoc_url=None,
+        lifespan=lifespan,
     )
     app.include_router(targets.router(state))
     app.include_router(explain.router(state))
-    app.include_router(operations.router(state, Metrics(state)))
+    app.include_router(wait.router(state))
+    app.include_router(relay.router(through))
+    app.include_router(operations.router(state, metrics))
     app.add_exception_handler(RequestValidationError, _bad_request)
     return app
 

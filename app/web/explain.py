@@ -5,8 +5,10 @@ import json
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse, Response
 
+from app.discovery.endpoint import Caller
 from app.discovery.explain import EngineDocument, ExplainDocument, explain
 from app.state import State
+from app.web.parameters import authority_of, wants_text
 
 
 def router(state: State) -> APIRouter:
@@ -17,9 +19,9 @@ def router(state: State) -> APIRouter:
     async def explain_all(request: Request) -> Response:
         """Every container that the engines show, and why it is a target or is none."""
         view = state.view
-        document = explain(view.snapshots, view.decisions, state.now())
-        accept = request.headers.get("accept", "")
-        if "text/plain" in accept and "json" not in accept:
+        decisions = view.decisions_for(Caller(authority=authority_of(request)))
+        document = explain(view.snapshots, decisions, state.now())
+        if wants_text(request):
             return PlainTextResponse(table(document))
         # For a person with curl as well as for a program.
         text = json.dumps(document, ensure_ascii=False, indent=1)

@@ -1,19 +1,20 @@
 """GET /targets: HTTP SD."""
 
 import re
-from difflib import get_close_matches
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse, Response
 
+from app.discovery.endpoint import Caller
 from app.discovery.http_sd import FILTERS
-from app.settings import AddressKind
+from app.settings import AddressKind, Generations
 from app.state import State, View
+from app.web.parameters import Values, authority_of, filters_of, refuse_unknown
 
 AGE_HEADER = "X-Kamal-SD-List-Age-Seconds"
 
-_PARAMETERS = (*FILTERS, "address")
+_PARAMETERS = (*FILTERS, "address", "generations")
 _TARGET_GROUPS = {
     "type": "array",
     "items": {
@@ -36,7 +37,6 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     503: {"description": "An engine has not been listed yet. Prometheus keeps what it has."},
 }
 _ZERO_QUALITY = re.compile(r"\s*q=0(\.0*)?\s*")
-_Values = Annotated[list[str] | None, Query()]
 
 
 def router(state: State) -> APIRouter:
@@ -45,26 +45,24 @@ def router(state: State) -> APIRouter:
 
     async def targets(
         request: Request,
-        service: _Values = None,
-        role: _Values = None,
-        destination: _Values = None,
-        host: _Values = None,
+        service: Values = None,
+        role: Values = None,
+        destination: Values = None,
+        host: Values = None,
         address: AddressKind | None = None,
+        generations: Generations | None = None,
     ) -> Response:
         """The targets, in the format of Prometheus' `http_sd_configs`.
 
         A filter may be given several times; a target passes that has one of its values.
         """
-        for name in request.query_params:
-            if name not in _PARAMETERS:
-                return PlainTextResponse(_unknown(name), status_code=400)
+        if refused := refuse_unknown(request, _PARAMETERS):
+            return refused
         view = state.view
         if not view.ready:
             return _not_ready(view)
-        filters = {"service": service, "role": role, "destination": destination, "host": host}
-        answer = view.answer(
-            {name: frozenset(values) for name, values in filters.items() if values}, address
-        )
+        filters = filters_of(service=service, role=role, destination=destination, host=host)
+        answer = view.answer(filters, Caller(address, generations, authority_of(request)))
         gzipped = _wants_gzip(request.headers.get("accept-encoding", ""))
         # A strong validator is one of an encoding (RFC 9110, 8.8.1).
         etag = answer.etag.removesuffix('"') + '-gzip"' if gzipped else answer.etag
@@ -84,12 +82,6 @@ def router(state: State) -> APIRouter:
     routes.add_api_route("/targets", targets, methods=["GET"], responses=_RESPONSES)
     routes.add_api_route("/targets", targets, methods=["HEAD"], include_in_schema=False)
     return routes
-
-
-def _unknown(name: str) -> str:
-    close = get_close_matches(name, _PARAMETERS, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(_PARAMETERS)}."
-    return f"unknown parameter {name[:80]!a}; {hint}\n"
 
 
 def _not_ready(view: View) -> Response:

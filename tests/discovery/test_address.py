@@ -15,7 +15,7 @@ ENGINE = EngineSettings(url=URL)
 
 
 def endpoint(**given: Any) -> Endpoint:
-    plain = Endpoint(NamedPort(9394), "", "", "", "", "auto", "kamal", "", "{slot}", {})
+    plain = Endpoint(NamedPort(9394), "", "", "", "", "auto", "kamal", "", "{slot}", "current", {})
     return plain._replace(**given)
 
 

@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 
 from app.discovery.decide import decide
+from app.discovery.endpoint import Caller
 from app.discovery.incumbent import NEVER
 from app.model import Container, Health, Network, Reason, Slot, State
 from tests.builders import (
@@ -244,14 +245,14 @@ def test_a_caller_can_ask_for_another_kind_of_address() -> None:
     shown = [snapshot(container(), stopped("shop-job-v1", 5, labels=labels(role="job")))]
     kept = {"shop-job:9394": "shop-job.invalid:9394"}
     by_alias = decide(shown, given, NOW).decisions
-    by_ip = decide(shown, given, NOW, "ip").decisions
+    by_ip = decide(shown, given, NOW, Caller("ip")).decisions
     assert targets(by_alias) == {"shop-web:9394": "shop-web:9394"} | kept
     assert targets(by_ip) == {"shop-web:9394": "172.18.0.5:9394"} | kept
 
 
 def test_an_alias_that_is_not_known_costs_that_target() -> None:
     shown = [snapshot(container(), container("x", labels=labels("x") | {"prometheus.alias": "x"}))]
-    found = decide(shown, settings(), NOW, "alias").decisions
+    found = decide(shown, settings(), NOW, Caller("alias")).decisions
     assert targets(found) == {"x-web:9394": "x:9394"}
     assert [each.reason for each in found] == [Reason.NO_ADDRESS, Reason.CURRENT]
 

@@ -43,6 +43,7 @@ def test_a_port_label_is_enough() -> None:
         network="kamal",
         alias="",
         instance="{slot}:{port}",
+        generations="current",
         labels={},
     )
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ class App:
 
     `roles`, `accessories` and `destinations` map a name to what deploy.yml says of it, and `extra`
     holds further root keys; what is left out becomes a role without a proxy that serves metrics.
+    `hooks` are the scripts by their names, and `variables` what they find in their environment.
     """
 
     def __init__(
@@ -36,6 +38,8 @@ class App:
         accessories: Mapping[str, Settings] | None = None,
         destinations: Mapping[str, Settings] | None = None,
         extra: Settings | None = None,
+        hooks: Mapping[str, Path] | None = None,
+        variables: Mapping[str, str] | None = None,
         readiness_delay: int = 2,
         deploy_timeout: int = 10,
         drain_timeout: int = 5,
@@ -43,6 +47,7 @@ class App:
         self.folder = folder
         self.service = service
         self._runs = 0
+        self._variables = dict(variables or {})
         self._settings: dict[str, object] = {
             "service": service,
             "image": image,
@@ -67,6 +72,10 @@ class App:
         (folder / ".kamal").mkdir(exist_ok=True)
         (folder / ".kamal/secrets-common").write_text("REGISTRY_PASSWORD=none\n")
         (folder / ".kamal/secrets").write_text("")
+        for name, script in (hooks or {}).items():
+            target = folder / ".kamal/hooks" / name
+            target.parent.mkdir(exist_ok=True)
+            shutil.copy(script, target)
         self._commit()
 
     def _write(self, name: str, settings: Settings) -> None:
@@ -82,7 +91,7 @@ class App:
             run([*git, *words], cwd=self.folder, env=self._environment())
 
     def _environment(self) -> dict[str, str]:
-        return system_environment(HOME=str(self.folder))
+        return system_environment(HOME=str(self.folder)) | self._variables
 
     def begin(self, *args: str) -> Process:
         """Start a Kamal command and return it while it runs."""

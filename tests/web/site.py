@@ -27,8 +27,9 @@ class Site:
 
     def __init__(self, *snapshots: Snapshot, **given: Any) -> None:
         self.now = NOW
-        self.state = State(snapshots, settings(**given), clock=lambda: self.now)
-        self._transport = httpx.ASGITransport(create_app(self.state))
+        checked = settings(**given)
+        self.state = State(snapshots, checked, clock=lambda: self.now)
+        self._transport = httpx.ASGITransport(create_app(self.state, checked))
 
     def ask(
         self, path: str, headers: Mapping[str, str] | None = None, method: str = "GET"

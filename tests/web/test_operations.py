@@ -67,7 +67,10 @@ def test_the_document_is_of_this_version(document: dict[str, Any]) -> None:
 
 def test_the_document_has_every_path_that_answers(document: dict[str, Any]) -> None:
     paths = document["paths"]
-    assert set(paths) == {"/targets", "/explain", "/metrics", "/-/healthy", "/-/ready"}
+    assert set(paths) == {
+        *("/targets", "/explain", "/wait", "/scrape/{target}", "/metrics"),
+        *("/-/healthy", "/-/ready"),
+    }
     for path, operations in paths.items():
         assert set(operations) == {"get"}, path
         assert operations["get"]["summary"]
@@ -80,7 +83,9 @@ def test_targets_is_documented_as_it_answers(document: dict[str, Any]) -> None:
     targets = document["paths"]["/targets"]["get"]
     assert set(targets["responses"]) == {"200", "304", "400", "503"}
     parameters = {each["name"]: each for each in targets["parameters"]}
-    assert set(parameters) == {"service", "role", "destination", "host", "address"}
+    assert set(parameters) == {
+        *("service", "role", "destination", "host", "address", "generations")
+    }
     assert all(each["in"] == "query" and not each["required"] for each in parameters.values())
     for name in ("service", "role", "destination", "host"):
         kinds = [each["type"] for each in parameters[name]["schema"]["anyOf"]]

@@ -1,0 +1,62 @@
+"""How far a version has come: the document behind /wait and `kamal-sd wait`."""
+
+from collections.abc import Mapping
+
+from typing_extensions import TypedDict  # on Python 3.11 pydantic reads no other
+
+from app.discovery.http_sd import Filters, passes
+from app.discovery.labels import scrub
+from app.model import Decision, Reason, Slot
+
+
+class SlotDocument(TypedDict):
+    """One slot. `version` is what is current there, empty where nothing runs."""
+
+    host: str
+    slot: str
+    version: str
+    current: bool
+
+
+class WaitDocument(TypedDict):
+    """Whether the version is current in all slots. `detail` is a sentence for people."""
+
+    version: str
+    current: bool
+    detail: str
+    slots: list[SlotDocument]
+
+
+def progress(standing: Mapping[Slot, Decision], filters: Filters, version: str) -> WaitDocument:
+    """How far the version has come in the slots that the filters let pass.
+
+    `standing` has the decision that stands for each slot. A role that is asked for by its name, and
+    that no slot has, lacks the version too.
+    """
+    passing = {slot: each for slot, each in standing.items() if passes(slot, filters)}
+    slots = [_slot(slot, passing[slot], version) for slot in sorted(passing)]
+    absent = sorted(filters.get("role", frozenset()) - {slot.role for slot in passing})
+    lacking = [slot["slot"] for slot in slots if not slot["current"]] + absent
+    if lacking:
+        detail = f"{version} is not current in {', '.join(lacking)}"
+    elif slots:
+        detail = f"{version} is current in {', '.join(slot['slot'] for slot in slots)}"
+    else:
+        wanted = ", ".join(f"{name} {'|'.join(sorted(of))}" for name, of in filters.items())
+        detail = f"no slot with a metrics port is known of {wanted}"
+    return {
+        "version": scrub(version),
+        "current": bool(slots) and not lacking,
+        "detail": scrub(detail),
+        "slots": slots,
+    }
+
+
+def _slot(slot: Slot, decision: Decision, version: str) -> SlotDocument:
+    runs = decision.reason is Reason.CURRENT
+    return {
+        "host": slot.host,
+        "slot": slot.name,
+        "version": scrub(decision.version) if runs else "",
+        "current": runs and decision.version == version,
+    }

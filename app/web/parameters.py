@@ -1,0 +1,51 @@
+"""The query parameters that several paths share, and what is answered to those that none has."""
+
+import re
+from collections.abc import Collection
+from difflib import get_close_matches
+from typing import Annotated
+
+from fastapi import Query, Request
+from fastapi.responses import PlainTextResponse, Response
+
+from app import grammar
+from app.discovery.http_sd import Filters
+
+# A bracketed IPv6 address ends with its bracket where no port follows.
+_HAS_PORT = re.compile(r":\d+$", re.ASCII)
+
+Values = Annotated[list[str] | None, Query()]
+
+
+def authority_of(request: Request) -> str:
+    """Where the caller says that it reached us; empty where it says nothing that can be an address.
+
+    What stands in the header goes into the answer to this caller alone.
+    """
+    host = request.headers.get("host", "")
+    try:
+        return grammar.authority(host if _HAS_PORT.search(host) else f"{host}:80")
+    except ValueError:
+        return ""
+
+
+def wants_text(request: Request) -> bool:
+    """Whether the caller asks for a text for people."""
+    accept = request.headers.get("accept", "")
+    return "text/plain" in accept and "json" not in accept
+
+
+def filters_of(**wanted: list[str] | None) -> Filters:
+    """The filters that were given."""
+    return {name: frozenset(values) for name, values in wanted.items() if values}
+
+
+def refuse_unknown(request: Request, known: Collection[str]) -> Response | None:
+    """An answer with a hint where the request has a parameter that is not known here."""
+    for name in request.query_params:
+        if name not in known:
+            close = get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}."
+            text = f"unknown parameter {name[:80]!a}; {hint}\n"
+            return PlainTextResponse(text, status_code=400)
+    return None

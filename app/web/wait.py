@@ -1,0 +1,64 @@
+"""GET /wait: answers when a version is current in every slot that was asked for."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+
+from app import grammar
+from app.discovery.http_sd import FILTERS
+from app.discovery.wait import WaitDocument, progress
+from app.state import State, View
+from app.web.parameters import Values, filters_of, refuse_unknown, wants_text
+from app.web.waiting import until
+
+_PARAMETERS = (*FILTERS, "version", "timeout")
+_LONGEST_SECONDS = 600.0
+_IN_TIME, _TOO_LATE = 200, 504
+
+
+def router(state: State) -> APIRouter:
+    """The route, over this state."""
+    routes = APIRouter(tags=["discovery"])
+
+    @routes.get(
+        "/wait",
+        response_model=WaitDocument,
+        responses={
+            400: {"description": "A parameter is unknown or wrong; the text says which."},
+            504: {"description": "Not in time; it names what lacks.", "model": WaitDocument},
+        },
+    )
+    async def wait(
+        request: Request,
+        service: Annotated[list[str], Query()],
+        version: str,
+        role: Values = None,
+        destination: Values = None,
+        host: Values = None,
+        timeout: str = "60s",  # noqa: ASYNC109 - the caller's
+    ) -> Response:
+        """Answers when that version is current in every slot that the filters let pass.
+
+        Else with 504 when the time is over, at most ten minutes.
+        """
+        if refused := refuse_unknown(request, _PARAMETERS):
+            return refused
+        try:
+            patience = min(grammar.duration(timeout), _LONGEST_SECONDS)
+        except ValueError as error:
+            return PlainTextResponse(f"timeout: {error}\n", status_code=400)
+        filters = filters_of(service=service, role=role, destination=destination, host=host)
+
+        def done(view: View) -> WaitDocument | None:
+            document = progress(view.current(), filters, version)
+            return document if document["current"] else None
+
+        document = await until(state, done, patience)
+        status = _IN_TIME if document else _TOO_LATE
+        document = document or progress(state.view.current(), filters, version)
+        if wants_text(request):
+            return PlainTextResponse(document["detail"] + "\n", status_code=status)
+        return JSONResponse(document, status_code=status)
+
+    return routes
