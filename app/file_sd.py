@@ -5,7 +5,6 @@ Format: https://prometheus.io/docs/prometheus/latest/configuration/configuration
 """
 
 import logging
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,8 @@ log = logging.getLogger(__name__)
 
 # A full disk or a folder that is not mounted yet may be mended at any time.
 _RETRY_SECONDS = 5.0
+# What is due later than that is looked at again; longer waits overflow at some point.
+_LONGEST_WAIT_SECONDS = 3600.0
 # Prometheus often runs as another user.
 _MODE = 0o644
 
@@ -57,7 +58,7 @@ def _run(path: Path, state: State, changed: Flag, stopping: Flag) -> None:
             if not failing:
                 log.warning("%s: the targets cannot be written: %s", path, error.strerror)
             failing, wait = True, _RETRY_SECONDS
-        changed.wait(max(0.0, wait) if wait < math.inf else None)
+        changed.wait(min(max(0.0, wait), _LONGEST_WAIT_SECONDS))
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -124,7 +124,8 @@ def authority(text: str) -> str:
     if not port.isascii() or not port.isdecimal() or not 0 < int(port) <= _MAX_PORT:
         raise ValueError(f"{text!r} has no port; write it like kamal-sd:9889")
     if host.startswith("[") and host.endswith("]"):
-        IPv6Address(host[1:-1])
+        if IPv6Address(host[1:-1]).scope_id:
+            raise ValueError(f"{host[1:-1]!r} is an address of one host alone")
     else:
         host_name(host)
     return text

@@ -80,11 +80,11 @@ class RelayMetrics:
             Slot._fields,
             registry=registry,
         )
-        self._slots: set[Slot] = set()
+        self._seen: dict[Slot, set[RelayResult]] = {}
 
     def observe(self, slot: Slot, result: RelayResult, seconds: float, size: int) -> None:
         """Counts one scrape."""
-        self._slots.add(slot)
+        self._seen.setdefault(slot, set()).add(result)
         self._scrapes.labels(*slot, result).inc()
         self._bytes.labels(*slot).inc(size)
         self._seconds.labels(*slot).observe(seconds)
@@ -92,12 +92,11 @@ class RelayMetrics:
     def forget_gone(self) -> None:
         """Drops the series of the slots that are not known any more."""
         known = {decision.slot for decision in self._state.view.decisions}
-        for slot in self._slots - known:
-            for result in RelayResult:
+        for slot in self._seen.keys() - known:
+            for result in self._seen.pop(slot):
                 self._scrapes.remove(*slot, result)
             self._bytes.remove(*slot)
             self._seconds.remove(*slot)
-        self._slots &= known
 
 
 class _StateCollector(Collector):

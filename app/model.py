@@ -54,7 +54,8 @@ class Container:
 
     `since` is when its present state began: the last start of a running container, the last stop
     of a stopped one. Where it was read from the list's rounded status text it is the latest time
-    that fits, and the truth may lie up to `since_error` seconds before it.
+    that fits, and the truth may lie up to `since_error` seconds before it. `stopping` says that it
+    runs still, and was told to stop.
 
     `fault` says why the engine's entry could not be read; all that could not be read is empty.
     """
@@ -65,6 +66,7 @@ class Container:
     state: State = State.DEAD
     since: float = 0.0
     since_error: float = 0.0
+    stopping: bool = False
     created: float = 0.0
     health: Health = Health.NONE
     labels: Mapping[str, str] = field(default_factory=dict)

@@ -161,6 +161,11 @@ class EngineSettings(_Checked):
     network: str | None = None
     timeout: Seconds = 10.0
 
+    @property
+    def is_on_this_host(self) -> bool:
+        """Whether it is reached at a socket, and so its containers at their IPs, as a rule."""
+        return self.url.startswith("unix:")
+
 
 class ProxySettings(_Checked):
     """kamal-proxy: the port of its own metrics, and the file in which it keeps its state."""
@@ -203,9 +208,21 @@ class Settings(BaseSettings):
     container_labels: tuple[str, ...] = ()
 
     @property
+    def addresses(self) -> frozenset[AddressKind]:
+        """The kinds of address that targets may have."""
+        of_roles = (role.address for role in self.roles if role.address)
+        return frozenset([self.defaults.address or "auto", *of_roles])
+
+    def may_relay(self, wish: AddressKind | None) -> bool:
+        """Whether any target may be the relay's, for a caller with that wish."""
+        kinds = {wish} if wish else self.addresses
+        is_here = any(engine.is_on_this_host for engine in self.engines)
+        return "relay" in kinds or ("auto" in kinds and is_here)
+
+    @property
     def engine_of_this_host(self) -> EngineSettings | None:
         """The only engine, or of several the only one that is reached at a socket of this host."""
-        local = [each for each in self.engines if each.url.startswith("unix:")]
+        local = [each for each in self.engines if each.is_on_this_host]
         candidates = self.engines if len(self.engines) == 1 else local
         return candidates[0] if len(candidates) == 1 else None
 

@@ -151,8 +151,7 @@ def _conflicts(settings: Settings) -> Iterator[tuple[_Place, str]]:
     if settings.proxy.state_file and settings.engines and not settings.engine_of_this_host:
         message = "is of this host's kamal-proxy; of several engines just one may be at unix://"
         yield ("proxy", "state_file"), message
-    relayed = "relay" in {each.address for each in (settings.defaults, *settings.roles)}
-    if settings.file_sd and relayed and not settings.relay.address:
+    if settings.file_sd and "relay" in settings.addresses and not settings.relay.address:
         message = "has targets with address: relay; set relay.address, like kamal-sd:9889"
         yield ("file_sd",), message
 

@@ -70,7 +70,12 @@ class View:
     @property
     def ready(self) -> bool:
         """Whether every engine has been listed once, in this run or in one before."""
-        return all(snapshot.listed_at is not None for snapshot in self.snapshots)
+        return not self.unlisted
+
+    @property
+    def unlisted(self) -> list[str]:
+        """The hosts of the engines that have not been listed once."""
+        return [snapshot.host for snapshot in self.snapshots if snapshot.listed_at is None]
 
     def answer(self, filters: Filters, caller: Caller = _NOBODY) -> Answer:
         """The answer for these filters, made when it is first asked for."""
@@ -99,11 +104,8 @@ class View:
 
     def _less_what_changes_nothing(self, caller: Caller) -> Caller:
         """The same for all whom it makes no difference where they reached kamal-sd."""
-        relays = caller.address == "relay" or (
-            caller.address is None
-            and any(each.target and relay.is_relayed(each.target) for each in self.decisions)
-        )
-        return caller if relays else caller._replace(authority="")
+        matters = self._settings.may_relay(caller.address) and not self._settings.relay.address
+        return caller if matters else caller._replace(authority="")
 
     def _rendered(self, caller: Caller) -> tuple[Fragment, ...]:
         fragments = self._made.fragments

@@ -71,7 +71,7 @@ def test_every_setting_is_in_it_and_nothing_else() -> None:
     assert set(DOCUMENT) == set(Settings.model_fields)
 
 
-@pytest.mark.parametrize("section", ["engines", "defaults", "proxy"])
+@pytest.mark.parametrize("section", ["engines", "defaults", "proxy", "relay"])
 def test_every_setting_of_a_section_is_in_it_and_nothing_else(section: str) -> None:
     assert keys_of(section) == set(SECTIONS[section].model_fields)
 

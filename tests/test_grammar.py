@@ -126,6 +126,9 @@ Check = Callable[[str], object]
         (grammar.host_name, "_a.b_c.d9", "_a.b_c.d9"),
         (grammar.host_name, "a" * 253, "a" * 253),
         (grammar.label_name, "_env2", "_env2"),
+        (grammar.authority, "kamal-sd:9889", "kamal-sd:9889"),
+        (grammar.authority, "10.0.0.1:1", "10.0.0.1:1"),
+        (grammar.authority, "[fd00::1]:65535", "[fd00::1]:65535"),
     ],
 )
 def test_what_is_right_is_given_back(check: Check, text: str, value: object) -> None:
@@ -164,6 +167,22 @@ def test_what_is_right_is_given_back(check: Check, text: str, value: object) -> 
         (grammar.label_name, "a-b", "is no label name"),
         (grammar.label_name, "é", "is no label name"),
         (grammar.label_name, "a\n", "is no label name"),
+        (grammar.authority, "", "has no port; write it like kamal-sd:9889"),
+        (grammar.authority, "kamal-sd", "has no port"),
+        (grammar.authority, "kamal-sd:", "has no port"),
+        (grammar.authority, "kamal-sd:http", "has no port"),
+        (grammar.authority, "kamal-sd:0", "has no port"),
+        (grammar.authority, "kamal-sd:65536", "has no port"),
+        (grammar.authority, "kamal-sd:\u0661", "has no port"),
+        (grammar.authority, "kamal-sd:1\n", "has no port"),
+        (grammar.authority, ":9889", "is no host name"),
+        (grammar.authority, "http://kamal-sd:9889", "is no host name"),
+        (grammar.authority, "root@kamal-sd:9889", "is no host name"),
+        (grammar.authority, "fd00::1:9889", "is no host name"),
+        (grammar.authority, "[fd00::x]:9889", "x"),
+        (grammar.authority, "[fe80::1%eth0]:9889", "is an address of one host alone"),
+        (grammar.authority, "[kamal-sd]:9889", "kamal-sd"),
+        (grammar.authority, "[]:9889", "cannot be empty"),
     ],
 )
 def test_what_is_wrong_is_refused_with_its_mend(check: Check, text: str, words: str) -> None:

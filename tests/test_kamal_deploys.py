@@ -20,7 +20,7 @@ from tests.lab.world import World
 pytestmark = pytest.mark.real
 
 JOB = "kamal"
-RELAY_JOB = "relay"
+IP_JOB = "ip"
 HOOK = REPOSITORY / "deploy/hooks/post-deploy"
 SLOTS = ("shop-job", "shop-web")
 SAMPLE_SECONDS = 0.05
@@ -61,7 +61,7 @@ def versions_in(answer: bytes) -> dict[str, str]:
         slot = target.labels["__meta_kamal_slot"]
         assert slot not in found, "two targets of a slot"
         assert target.series == plain_labels(slot)
-        kept = target.address.endswith(".invalid:9394")
+        kept = target.labels["__meta_kamal_state"] == "exited"
         found[slot] = target.labels["__meta_kamal_version"] + ("*" if kept else "")
     return found
 
@@ -91,7 +91,8 @@ class Town(NamedTuple):
                 == [plain_labels(slot) | {"job": JOB} for slot in sorted(expected)]
             )
         )
-        self.prometheus.wait_until(lambda: self._scraped() == running)
+        for job in (JOB, IP_JOB):
+            self.prometheus.wait_until(lambda job=job: self._scraped(job) == running)  # type: ignore[misc]
         self.prometheus.wait_until(
             lambda: (
                 {
@@ -101,11 +102,11 @@ class Town(NamedTuple):
                 == {
                     (job, f"{slot}:9394"): "01"[slot in running]
                     for slot in expected
-                    for job in (JOB, RELAY_JOB)
+                    for job in (JOB, IP_JOB)
                 }
             )
         )
-        for job in (JOB, RELAY_JOB):
+        for job in (JOB, IP_JOB):
             of_job = f'{{job="{job}"}}'
             assert len(self.prometheus.series(f"shop_requests_total{of_job}")) == len(SLOTS)
             assert len(self.prometheus.series(f"up{of_job}")) == len(SLOTS)
@@ -123,13 +124,13 @@ class Town(NamedTuple):
         of_job = [each for each in self.prometheus.targets() if each["labels"]["job"] == JOB]
         return sorted(of_job, key=lambda each: each["labels"]["instance"])
 
-    def _scraped(self) -> dict[str, str]:
+    def _scraped(self, job: str) -> dict[str, str]:
         """The version behind each slot's series, in the app's own words.
 
-        For some seconds after a deploy it may be another role's: the engine gives a free IP away
-        at once, and Prometheus still scrapes it under the old labels until it looks for targets.
+        By IP it may be another role's for some seconds after a deploy: the engine gives a free one
+        away at once, and Prometheus scrapes it under the old labels until it looks for targets.
         """
-        info = f'shop_build_info{{job="{JOB}"}}'
+        info = f'shop_build_info{{job="{job}"}}'
         return {
             f"{labels['service']}-{labels['exported_role']}": labels["version"]
             for labels in (sample["metric"] for sample in self.prometheus.query(info))
@@ -147,7 +148,7 @@ def town() -> Iterator[Town]:
         )
         jobs = (
             http_sd_job(f"{server.url}/targets", name=JOB),
-            http_sd_job(f"{server.url}/targets?address=relay", name=RELAY_JOB),
+            http_sd_job(f"{server.url}/targets?address=ip", name=IP_JOB),
         )
         prometheus = stack.enter_context(Prometheus(world.folder("prometheus"), *jobs))
         app = world.app(hooks={"post-deploy": HOOK}, variables={"KAMAL_SD_URL": server.url})
@@ -189,7 +190,7 @@ def test_a_life_of_deploys(town: Town) -> None:
 
     # Through all of that, the relay's scrapes have neither missed nor met another role.
     assert set(town.relayed()) <= {"ok", "handed-over"}
-    relay = f'job="{RELAY_JOB}"'
+    relay = f'job="{JOB}"'
     assert town.prometheus.values(f"min(min_over_time(up{{{relay}}}[10m]))") == [1]
     for sample in town.prometheus.query(f"last_over_time(shop_build_info{{{relay}}}[10m])"):
         assert sample["metric"]["exported_role"] == sample["metric"]["role"]

@@ -23,6 +23,7 @@ from hypothesis.stateful import (
 
 from app.discovery import http_sd
 from app.discovery.decide import decide
+from app.discovery.endpoint import Caller
 from app.engine.ledger import AFTERLIFE
 from app.model import Container, Decision, Health, Reason, Slot, Snapshot
 from app.model import State as Is
@@ -50,6 +51,7 @@ PORTS = {
     Slot("a", "shop", "web", "staging"): "9394, b=9395",
     Slot("b", "shop", "web"): "9394",
 }
+BOTH = Caller(generations="both")
 SECONDS = [0.1, 1.9, 5.0, 30.0, 60.0, 89.0, 91.0, 600.0, 3599.0, 3601.0]
 
 # The first one has the most done to it: what is worth seeing takes several steps on one slot.
@@ -243,6 +245,24 @@ class Deploys(RuleBasedStateMachine):
             for newer in [each for each in running.values() if _start(each) > _start(current)]:
                 assert picture.now < newer.since + LIMIT or newer.health is Health.UNHEALTHY
             self.seen[picture.slot] = current.id
+
+    @invariant()
+    def to_watch_the_next_generation_changes_nothing_of_the_current_one(self) -> None:
+        view = self.engines.state.view
+        both = [each for each in view.decisions_for(BOTH) if each.target]
+        lanes = [each for each in both if each.reason is Reason.CANDIDATE]
+        alone = http_sd.fragments(each for each in both if each not in lanes)
+        assert http_sd.body(alone, {}) == view.answer({}).body
+        for lane in lanes:
+            assert lane.target
+            assert lane.slot
+            labels = lane.target.labels
+            port = labels["__meta_docker_port_private"]
+            plain = {name: value for name, value in labels.items() if name[:2] != "__"}
+            assert plain == self.series[lane.slot, port] | {
+                "instance": f"{lane.host}/{lane.slot.name}.next:{port}",
+                "generation": "next",
+            }
 
     @invariant()
     def a_slot_that_died_stays_visible_for_a_while(self) -> None:

@@ -17,6 +17,8 @@ from tests.lab.sd import Server
 
 pytestmark = pytest.mark.real
 
+# The addresses tell who is served.
+BY_IP: Final = {"KAMAL_SD_DEFAULTS__ADDRESS": "ip"}
 PATHS: Final = (
     *("/targets", "/targets?service=town", "/targets?address=ip", "/explain", "/metrics"),
     *("/", "/-/healthy", "/-/ready", "/openapi.json", "/targets?x=1", "/nothing"),
@@ -33,7 +35,7 @@ def town(engine: Engine) -> Town:
 def served(directory: Path, url: str) -> Server:
     """A server whose limits are short, but for those of its reconnects."""
     engines = f'[{{"url": "{url}", "host": "one", "timeout": 1}}]'
-    env = {"KAMAL_SD_ENGINES": engines, "KAMAL_SD_RESYNC_INTERVAL": "1s"}
+    env = {"KAMAL_SD_ENGINES": engines, "KAMAL_SD_RESYNC_INTERVAL": "1s"} | BY_IP
     return Server(directory, env=env, wait=False)
 
 
@@ -147,7 +149,7 @@ def test_no_request_reaches_the_engine(town: Town, tmp_path: Path) -> None:
     assert isinstance(engine, Engine)
     with (
         Forwarder(tmp_path / "s", engine.socket) as forwarder,
-        Server(tmp_path / "sd", forwarder.url) as server,
+        Server(tmp_path / "sd", forwarder.url, env=BY_IP) as server,
     ):
         wait_for(lambda: len(addresses(server.get("/targets").content)) == 2, "both roles")
         quiet(forwarder)

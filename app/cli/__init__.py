@@ -113,6 +113,7 @@ def demo(
             "listen": listen,
             "data_dir": directory,
             "engines": [{"url": "unix:///a/recording", "host": "recording"}],
+            "defaults": {"address": "ip"},
         }
         try:
             settings = load(options=options)

@@ -6,7 +6,7 @@ from datetime import timedelta
 from rich.table import Table
 from rich.text import Text
 
-from app.discovery.explain import DecisionDocument, ExplainDocument
+from app.discovery.explain import DecisionDocument, ExplainDocument, place_of
 from app.model import Reason
 
 _GOOD = frozenset({Reason.CURRENT})
@@ -30,7 +30,7 @@ def targets_table(document: ExplainDocument, chosen: Iterable[DecisionDocument])
     for each in chosen:
         table.add_row(
             _plain(each["slot"]),
-            _plain(" ".join(each["targets"])),
+            _plain(place_of(each)),
             _plain(each["instance"]),
             _plain(each["version"]),
             _state(each),

@@ -93,7 +93,8 @@ def _standing(container: Container, choice: Choice, settings: Settings) -> tuple
         if choice.kept:
             detail = "it has stopped and nothing took its place; its target is kept, and is down"
             return Reason.KEPT, detail
-        return Reason.CURRENT, "it is the current one of its slot"
+        told = ", and was told to stop" if container.stopping else ""
+        return Reason.CURRENT, f"it is the current one of its slot{told}"
     if current is None or not container.running:
         return _standing_at_rest(container, current, settings)
     if start_order(container) < start_order(current):

@@ -21,7 +21,10 @@ class EngineDocument(TypedDict):
 
 
 class DecisionDocument(TypedDict):
-    """One decision. `targets` is empty where there is none, and `reason` says why."""
+    """One decision. `targets` is empty where there is none, and `reason` says why.
+
+    `upstream` is the container's own address where the target is the relay's, else empty.
+    """
 
     host: str
     slot: str
@@ -38,6 +41,7 @@ class DecisionDocument(TypedDict):
     reason: str
     detail: str
     targets: list[str]
+    upstream: str
     instance: str
 
 
@@ -58,6 +62,12 @@ def explain(
         "engines": [_engine(snapshot, now) for snapshot in snapshots],
         "decisions": [_decision(decision) for decision in decisions],
     }
+
+
+def place_of(decision: DecisionDocument) -> str:
+    """Where a person finds the target; behind the relay's address stands the container's own."""
+    upstream = [f"-> {decision['upstream']}"] if decision["upstream"] else []
+    return " ".join([*decision["targets"], *upstream])
 
 
 def _engine(snapshot: Snapshot, now: float) -> EngineDocument:
@@ -91,5 +101,6 @@ def _decision(decision: Decision) -> DecisionDocument:
         "reason": decision.reason,
         "detail": scrub(decision.detail),
         "targets": list(target.targets) if target else [],
+        "upstream": decision.upstream.authority if decision.upstream else "",
         "instance": target.labels["instance"] if target else "",
     }

@@ -16,10 +16,15 @@ def with_target(
     """The decision with the target at that endpoint. Raises Refused where it has no address."""
     engine = next(each for each in settings.engines if each.host == slot.host)
     is_kept = generation.reason is Reason.KEPT
+    authority = settings.relay.address or caller.authority
+    if endpoint.address == "auto" and engine.is_on_this_host and authority:
+        # It alone misses no scrape and meets no other container: docs/continuity.md.
+        endpoint = endpoint._replace(address="relay")
     kind: str
     upstream = None
     if endpoint.address == "relay":
-        kind, address = "relay", _authority_of_relay(settings, caller)
+        # Nobody is told the last one but who looks at this very machine.
+        kind, address = "relay", authority or f"localhost:{settings.listen_port}"
         if not is_kept:
             upstream = upstream_of(generation.container, endpoint, engine)
         endpoint = endpoint._replace(
@@ -36,11 +41,6 @@ def with_target(
         | labels.plain_labels(slot, endpoint),
     )
     return replace(generation, target=group, upstream=upstream)
-
-
-def _authority_of_relay(settings: Settings, caller: Caller) -> str:
-    # The last is for whoever looks at this very machine.
-    return settings.relay.address or caller.authority or f"localhost:{settings.listen_port}"
 
 
 def one_series_each(decisions: Iterable[Decision]) -> Iterator[Decision]:

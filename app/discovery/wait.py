@@ -1,6 +1,6 @@
 """How far a version has come: the document behind /wait and `kamal-sd wait`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from typing_extensions import TypedDict  # on Python 3.11 pydantic reads no other
 
@@ -27,18 +27,24 @@ class WaitDocument(TypedDict):
     slots: list[SlotDocument]
 
 
-def progress(standing: Mapping[Slot, Decision], filters: Filters, version: str) -> WaitDocument:
+def progress(
+    standing: Mapping[Slot, Decision], filters: Filters, version: str, unlisted: Iterable[str] = ()
+) -> WaitDocument:
     """How far the version has come in the slots that the filters let pass.
 
     `standing` has the decision that stands for each slot. A role that is asked for by its name, and
-    that no slot has, lacks the version too.
+    that no slot has, lacks the version too. What slots an `unlisted` host has is not known yet.
     """
     passing = {slot: each for slot, each in standing.items() if passes(slot, filters)}
     slots = [_slot(slot, passing[slot], version) for slot in sorted(passing)]
     absent = sorted(filters.get("role", frozenset()) - {slot.role for slot in passing})
     lacking = [slot["slot"] for slot in slots if not slot["current"]] + absent
+    unknown = [host for host in unlisted if host in filters.get("host", (host,))]
     if lacking:
         detail = f"{version} is not current in {', '.join(lacking)}"
+    elif unknown:
+        hosts = ", ".join(host or "the engine" for host in unknown)
+        detail = f"what runs is not known yet of {hosts}"
     elif slots:
         detail = f"{version} is current in {', '.join(slot['slot'] for slot in slots)}"
     else:
@@ -46,7 +52,7 @@ def progress(standing: Mapping[Slot, Decision], filters: Filters, version: str) 
         detail = f"no slot with a metrics port is known of {wanted}"
     return {
         "version": scrub(version),
-        "current": bool(slots) and not lacking,
+        "current": bool(slots) and not lacking and not unknown,
         "detail": scrub(detail),
         "slots": slots,
     }

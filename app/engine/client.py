@@ -28,7 +28,7 @@ _NEWEST_API = "1.52"
 # prefix.
 EVENT_ACTIONS = frozenset(
     {
-        *("create", "start", "die", "died", "destroy", "remove", "rename"),
+        *("create", "start", "kill", "die", "died", "destroy", "remove", "rename"),
         *("pause", "unpause", "health_status", "connect", "disconnect"),
     }
 )

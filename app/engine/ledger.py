@@ -51,6 +51,14 @@ def died(before: Snapshot, container_id: str, now: float) -> Snapshot:
     return replace(after, incumbents=before.incumbents - {container_id})
 
 
+def told_to_stop(before: Snapshot, container_id: str) -> Snapshot:
+    """After a signal that asks a container to end, which it may take its time for."""
+    known = before.containers.get(container_id)
+    if known is None or not known.running:
+        return before
+    return _with(before, {**before.containers, container_id: replace(known, stopping=True)})
+
+
 def lost(before: Snapshot, error: str, heard_at: float) -> Snapshot:
     """After contact with the engine broke off: what was known stays, and time stands still."""
     lost_at = heard_at if before.lost_at is None else before.lost_at
@@ -91,7 +99,12 @@ def _merge(before: Snapshot, fresh: Container, now: float, started: Collection[s
         if (known.running, known.stopped) == (fresh.running, fresh.stopped) and _agree(
             known, fresh
         ):
-            fresh = replace(fresh, since=known.since, since_error=known.since_error)
+            fresh = replace(
+                fresh,
+                since=known.since,
+                since_error=known.since_error,
+                stopping=known.stopping and fresh.running,
+            )
     if fresh.image.startswith("sha256:") and known.image:
         # While a deploy pulls the tag again, the list names the image by its digest for a moment.
         fresh = replace(fresh, image=known.image)
@@ -109,5 +122,6 @@ def _without_life(container: Container, since: float) -> Container:
         state=State.EXITED,
         since=since,
         since_error=0.0,
+        stopping=False,
         networks=tuple(each._replace(ipv4="", ipv6="") for each in container.networks),
     )

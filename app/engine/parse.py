@@ -35,6 +35,8 @@ _UNIT_SECONDS = {
     "year": 31_536_000,
 }
 _HALF_HOUR = 1800
+# HUP, USR1 and USR2 ask a process for something else than its end.
+_OTHER_SIGNALS = frozenset({"1", "10", "12"})
 # Longer than any container has run.
 _UNKNOWN = 1e9
 
@@ -54,17 +56,21 @@ def containers(entries: object, now: float, readable: Readable) -> tuple[Contain
 
 
 def event(entry: object) -> Event | None:
-    """An object of `GET /events`; None where it is about no container."""
+    """An object of `GET /events`; None where it is about no container, or of no account.
+
+    A `kill` is one that asks for the end: `docker stop` begins with it.
+    """
     if not isinstance(entry, dict):
         return None
     actor = entry.get("Actor")
     if not isinstance(actor, dict):
         return None
-    about = actor.get("ID")
-    if entry.get("Type") == "network":
-        attributes = actor.get("Attributes")
-        about = attributes.get("container") if isinstance(attributes, dict) else None
+    attributes = actor.get("Attributes")
+    attributes = attributes if isinstance(attributes, dict) else {}
+    about = attributes.get("container") if entry.get("Type") == "network" else actor.get("ID")
     action = entry.get("Action")
+    if action == "kill" and attributes.get("signal") in _OTHER_SIGNALS:
+        return None
     if not (isinstance(action, str) and isinstance(about, str) and _ID.fullmatch(about)):
         return None
     # "health_status: healthy" and "exec_create: sh -c …": what follows the colon is not needed.

@@ -80,7 +80,7 @@ class _Reader:
             active = parse(self._path.read_bytes())
         except OSError as error:
             self._say(f"cannot be read: {error.strerror}")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             # Half written, as a rule; the other half changes its size again.
             self._say(f"is not kamal-proxy's state: {error}")
         else:

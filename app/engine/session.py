@@ -114,6 +114,8 @@ class Session:
                 self._due[container_id] = now
             self._started.discard(container_id)
             self.snapshot = ledger.died(self.snapshot, container_id, time.time())
+        elif event.action == "kill":
+            self.snapshot = ledger.told_to_stop(self.snapshot, container_id)
         elif event.action in _REMOVALS:
             self._due.pop(container_id, None)
             self.snapshot = ledger.removed(self.snapshot, container_id)

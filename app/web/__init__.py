@@ -13,16 +13,17 @@ from app.metrics import Metrics
 from app.settings import Settings
 from app.state import State
 from app.web import explain, operations, relay, targets, wait
+from app.web.apps import Apps
 
 
 def create_app(state: State, settings: Settings) -> FastAPI:
     """The ASGI app that serves this state."""
     metrics = Metrics(state)
-    through = relay.Relay(state, settings.relay, metrics.relay)
+    apps = Apps(state)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        async with through.running():
+        async with apps.running():
             yield
 
     app = _App(
@@ -37,7 +38,7 @@ def create_app(state: State, settings: Settings) -> FastAPI:
     app.include_router(targets.router(state))
     app.include_router(explain.router(state))
     app.include_router(wait.router(state))
-    app.include_router(relay.router(through))
+    app.include_router(relay.router(state, settings.relay, apps, metrics.relay))
     app.include_router(operations.router(state, metrics))
     app.add_exception_handler(RequestValidationError, _bad_request)
     return app

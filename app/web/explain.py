@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse, Response
 
 from app.discovery.endpoint import Caller
-from app.discovery.explain import EngineDocument, ExplainDocument, explain
+from app.discovery.explain import EngineDocument, ExplainDocument, explain, place_of
 from app.state import State
 from app.web.parameters import authority_of, wants_text
 
@@ -40,7 +40,7 @@ def table(document: ExplainDocument) -> str:
             each["version"] or "-",
             each["state"],
             each["reason"],
-            " ".join(each["targets"]) or "-",
+            place_of(each) or "-",
         )
         for each in document["decisions"]
     ]

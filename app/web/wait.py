@@ -1,5 +1,6 @@
 """GET /wait: answers when a version is current in every slot that was asked for."""
 
+import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -10,7 +11,7 @@ from app.discovery.http_sd import FILTERS
 from app.discovery.wait import WaitDocument, progress
 from app.state import State, View
 from app.web.parameters import Values, filters_of, refuse_unknown, wants_text
-from app.web.waiting import until
+from app.web.waiting import unless_hung_up, until
 
 _PARAMETERS = (*FILTERS, "version", "timeout")
 _LONGEST_SECONDS = 600.0
@@ -26,6 +27,7 @@ def router(state: State) -> APIRouter:
         response_model=WaitDocument,
         responses={
             400: {"description": "A parameter is unknown or wrong; the text says which."},
+            503: {"description": "kamal-sd is ending."},
             504: {"description": "Not in time; it names what lacks.", "model": WaitDocument},
         },
     )
@@ -50,13 +52,19 @@ def router(state: State) -> APIRouter:
             return PlainTextResponse(f"timeout: {error}\n", status_code=400)
         filters = filters_of(service=service, role=role, destination=destination, host=host)
 
+        def so_far(view: View) -> WaitDocument:
+            return progress(view.current(), filters, version, view.unlisted)
+
         def done(view: View) -> WaitDocument | None:
-            document = progress(view.current(), filters, version)
+            document = so_far(view)
             return document if document["current"] else None
 
-        document = await until(state, done, patience)
+        try:
+            document = await unless_hung_up(request, until(state, done, patience))
+        except asyncio.CancelledError:
+            return PlainTextResponse("kamal-sd is ending; ask again\n", status_code=503)
         status = _IN_TIME if document else _TOO_LATE
-        document = document or progress(state.view.current(), filters, version)
+        document = document or so_far(state.view)
         if wants_text(request):
             return PlainTextResponse(document["detail"] + "\n", status_code=status)
         return JSONResponse(document, status_code=status)

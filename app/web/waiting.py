@@ -2,8 +2,11 @@
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TypeVar
+
+from fastapi import Request
+from starlette.types import Receive
 
 from app.state import State, View
 
@@ -31,3 +34,22 @@ async def until(state: State, look: Callable[[View], _T | None], patience: float
                     await changed.wait()
             except TimeoutError:
                 continue
+
+
+async def unless_hung_up(request: Request, work: Coroutine[object, object, _T]) -> _T | None:
+    """What the work comes to; None where the client hangs up before."""
+    working = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(hung_up(request.receive))
+    try:
+        await asyncio.wait((working, gone), return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        working.cancel()
+        gone.cancel()
+        await asyncio.wait((working, gone))
+
+
+async def hung_up(receive: Receive) -> None:
+    """Returns when the client has gone away."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -8,7 +8,7 @@ from app.engine import ledger
 from tests.builders import NOW, container, labels, snapshot
 from tests.cli.conftest import Command
 from tests.cli.places import engine, entry, server, url_of
-from tests.web.site import TOWN, Site, town
+from tests.web.site import ELSEWHERE, TOWN, Site, town
 
 LONG = "a-service-with-quite-a-long-name-that-somebody-chose-on-a-good-day"
 
@@ -24,7 +24,7 @@ def first_column(table: str) -> list[str]:
 
 def test_targets_is_a_table(kamal_sd: Command) -> None:
     narrow = [each for each in TOWN if "staging" not in each.name]
-    with server(Site(snapshot(*narrow))) as place:
+    with server(Site(snapshot(*narrow), engines=ELSEWHERE)) as place:
         result = kamal_sd("targets", "--url", url_of(place))
     assert result.exit_code == 0
     assert stripped(result.stdout) == [

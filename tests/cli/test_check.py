@@ -81,7 +81,7 @@ def test_version(kamal_sd: Command) -> None:
     assert (result.exit_code, result.stdout) == (0, f"kamal-sd {__version__}\n")
 
 
-@pytest.mark.parametrize("command", ["serve", "targets", "explain", "check", "demo"])
+@pytest.mark.parametrize("command", ["serve", "targets", "explain", "wait", "check", "demo"])
 def test_every_command_has_help_within_eighty_columns(kamal_sd: Command, command: str) -> None:
     whole, one = kamal_sd("--help"), kamal_sd(command, "--help")
     assert whole.exit_code == one.exit_code == 0

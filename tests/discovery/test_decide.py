@@ -307,6 +307,13 @@ def test_identical_containers_of_two_slots_do_not_share_a_memory() -> None:
     assert outcome.incumbents[""] == {identity("shop-web-v1"), identity("shop-job-v1")}
 
 
+def test_the_current_one_that_was_told_to_stop_is_current_and_said_to_stop() -> None:
+    found = decision(container(stopping=True))
+    assert found.reason is Reason.CURRENT
+    assert found.target
+    assert found.detail == "it is the current one of its slot, and was told to stop"
+
+
 @pytest.mark.parametrize("name", ["a", "z"])
 def test_of_two_that_started_at_one_time_the_loser_is_superseded(name: str) -> None:
     # As far as rounded ages tell. Both have run for longer than any candidate does.

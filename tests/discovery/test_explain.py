@@ -29,6 +29,7 @@ def test_a_target_is_explained() -> None:
         "reason": "current",
         "detail": "it is the current one of its slot",
         "targets": ["172.18.0.5:9394"],
+        "upstream": "",
         "instance": "shop-web:9394",
     }
 

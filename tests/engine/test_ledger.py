@@ -81,6 +81,36 @@ def test_one_that_changed_leaves_the_others_as_they_are() -> None:
     assert after.containers[WEB.id] is WEB
 
 
+# --- what was told to stop ---
+
+
+def test_one_that_was_told_to_stop_runs_and_is_told_apart() -> None:
+    after = ledger.told_to_stop(snapshot(WEB, NEW, incumbents=frozenset({WEB.id})), WEB.id)
+    assert after.containers == {WEB.id: replace(WEB, stopping=True), NEW.id: NEW}
+    assert after.incumbents == {WEB.id}
+
+
+@pytest.mark.parametrize("look", [listed, looked])
+def test_a_list_does_not_make_it_forgotten(look: Any) -> None:
+    before = ledger.told_to_stop(snapshot(WEB), WEB.id)
+    assert look(before, WEB, after=5).containers is before.containers
+
+
+def test_its_death_and_a_new_start_end_it() -> None:
+    dead = ledger.died(ledger.told_to_stop(snapshot(WEB), WEB.id), WEB.id, NOW)
+    assert not dead.containers[WEB.id].stopping
+    again = replace(WEB, since=NOW + 1)
+    assert looked(dead, again, after=1, started={WEB.id}).containers[WEB.id] == again
+    missed = ledger.told_to_stop(snapshot(WEB), WEB.id)
+    assert not listed(missed, again, after=1).containers[WEB.id].stopping
+
+
+@pytest.mark.parametrize("shown", [[], [stopped("shop-web-v1", 5)]])
+def test_one_that_does_not_run_cannot_be_told(shown: list[Container]) -> None:
+    before = snapshot(*shown)
+    assert ledger.told_to_stop(before, WEB.id) is before
+
+
 # --- deaths ---
 
 

@@ -24,6 +24,11 @@ def of_network(action: str, attributes: object) -> dict[str, object]:
     }
 
 
+def of_signal(number: str) -> dict[str, object]:
+    actor = {"ID": ID, "Attributes": {"name": "shop-web-v1", "signal": number}}
+    return {"Type": "container", "Action": "kill", "Actor": actor}
+
+
 @pytest.mark.parametrize(
     ("entry", "event"),
     [
@@ -45,6 +50,9 @@ def of_network(action: str, attributes: object) -> dict[str, object]:
             Event("exec_create", ID),
             id="a command line",
         ),
+        pytest.param(of_signal("15"), Event("kill", ID), id="TERM"),
+        pytest.param(of_signal("3"), Event("kill", ID), id="QUIT, which nginx is stopped with"),
+        pytest.param(of_container("kill"), Event("kill", ID), id="a signal that is not told"),
         pytest.param(
             of_network("disconnect", {"container": ID, "name": "kamal"}),
             Event("disconnect", ID),
@@ -72,6 +80,9 @@ def test_an_event_is_an_action_and_an_id(entry: object, event: Event) -> None:
         pytest.param(of_network("create", {"name": "kamal"}), id="a network's own"),
         pytest.param(of_network("connect", None), id="a network's without attributes"),
         pytest.param(of_network("connect", {"container": ""}), id="a network's about nobody"),
+        pytest.param(of_signal("1"), id="HUP"),
+        pytest.param(of_signal("10"), id="USR1"),
+        pytest.param(of_signal("12"), id="USR2"),
         pytest.param(None, id="null"),
         pytest.param([], id="a list"),
         pytest.param("die", id="a text"),

@@ -40,6 +40,16 @@ def test_any_other_event_leads_to_a_look_at_that_one(action: str) -> None:
     assert play.last.containers["b"].name == "renamed"
 
 
+def test_who_was_told_to_stop_is_known_without_asking() -> None:
+    engine = FakeEngine(entry("a"), entry("b"))
+    play = Play(engine)
+    play.hear("kill", "a", "x")
+    play.run_until_heard(2)
+    assert running(play.last) == {"a", "b"}
+    assert [each.stopping for each in play.last.containers.values()] == [True, False]
+    assert engine.asked == ["list"]
+
+
 @pytest.mark.parametrize("action", ["destroy", "remove"])
 def test_a_removal_is_believed_without_asking(action: str) -> None:
     engine = FakeEngine(entry("a"), entry("b", "exited"))

@@ -51,7 +51,14 @@ def settings(url: str, directory: Path, **given: Any) -> Settings:
     """Settings with short limits, so that a test need not wait for long ones."""
     engine = {"url": url, "host": "one", "timeout": 2}
     return Settings.model_validate(
-        {"data_dir": directory, "engines": [engine], "resync_interval": "1s"} | given
+        {
+            "data_dir": directory,
+            "engines": [engine],
+            "resync_interval": "1s",
+            # The addresses tell who is served.
+            "defaults": {"address": "ip"},
+        }
+        | given
     )
 
 

@@ -12,6 +12,7 @@ from app.web import create_app
 from tests import http_sd_reader
 from tests.builders import NOW, container, labels, settings, snapshot, stopped
 
+ELSEWHERE: Final = ({"url": "tcp://192.0.2.1:2375"},)
 # A staging and a production of one service, a role that stopped, and one without a port.
 TOWN: Final = (
     container("shop-web-v2", ip="172.18.0.5"),
@@ -53,5 +54,5 @@ class Site:
 
 
 def town(**given: Any) -> Site:
-    """The site of an engine with TOWN's containers."""
-    return Site(snapshot(*TOWN), **given)
+    """The site of an engine with TOWN's containers, on another host: nothing is relayed."""
+    return Site(snapshot(*TOWN), **{"engines": ELSEWHERE, **given})

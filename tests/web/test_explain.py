@@ -51,6 +51,7 @@ def test_a_decision_tells_the_whole_of_it() -> None:
         "reason": "kept",
         "detail": job["detail"],
         "targets": ["shop-job.invalid:9394"],
+        "upstream": "",
         "instance": "shop-job:9394",
     }
 

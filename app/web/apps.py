@@ -1,0 +1,202 @@
+"""The apps behind the relay: who is to be asked, over which connection, and until when.
+
+Nothing is sent to an address before it is known which container holds it, and an answer counts only
+while that is so.
+"""
+
+import asyncio
+import math
+from collections import Counter
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import httpcore
+
+from app.discovery.relay import NEXT
+from app.model import Decision, Upstream
+from app.state import State, View
+from app.web.waiting import until
+
+Headers = list[tuple[bytes, bytes]]
+
+# What a path may have beside letters and digits (RFC 3986, 3.3).
+_IN_A_PATH = "/:@!$&'()*+,;=-._~"
+_ERRORS = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException)
+
+
+class BrokenError(Exception):
+    """The container did not give a whole answer. Another one may."""
+
+
+class Apps:
+    """The connections to the apps: kept alive, and dropped when their container is current no more.
+
+    `running` has to be entered before anything is asked.
+    """
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        # Containers that were told to stop and do not answer any more. They are not asked again.
+        self._done: set[str] = set()
+        self._pools: dict[str, httpcore.AsyncConnectionPool] = {}
+        self._busy = Counter[str]()
+        self._changed = asyncio.Event()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Drops connections as their containers are replaced, and all of them at the end."""
+        loop = asyncio.get_running_loop()
+        with self._state.telling(lambda: loop.call_soon_threadsafe(self._changed.set)):
+            dropping = asyncio.create_task(self._drop_at_changes())
+            try:
+                yield
+            finally:
+                dropping.cancel()
+                await asyncio.gather(dropping, return_exceptions=True)
+                while self._pools:
+                    await self._pools.popitem()[1].aclose()
+
+    def current(self, view: View, path: str) -> Decision | None:
+        """Who is to be asked: the current one, or its candidate where that one is done."""
+        decision = view.routes.get(path)
+        if decision and decision.container.id in self._done:
+            candidate = view.routes.get(f"{path}/{NEXT}")
+            return candidate if candidate and candidate.upstream else decision
+        return decision
+
+    async def word_about(self, path: str, decision: Decision, patience: float) -> bool:
+        """Whether another container is the one to ask, or becomes it within `patience` s.
+
+        It is asked for after one did not answer.
+        """
+
+        def is_replaced(view: View) -> bool | None:
+            is_other = not _same(self.current(view, path), decision)
+            return is_other or self._is_done(view, path, decision) or None
+
+        return bool(await until(self._state, is_replaced, patience))
+
+    def hold(self, decision: Decision) -> bool:
+        """Whether the container still runs, at the addresses that it had."""
+        return not _lost(self._state.view, decision)
+
+    async def while_held(self, decision: Decision, asking: Coroutine[Any, Any, None]) -> None:
+        """Asks for as long as the container holds its address. Raises BrokenError afterwards."""
+        work = asyncio.ensure_future(asking)
+        lost = asyncio.ensure_future(
+            until(self._state, lambda view: _lost(view, decision), math.inf)
+        )
+        try:
+            await asyncio.wait({work, lost}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                work.result()
+            else:
+                raise BrokenError(f"{decision.container.name} stopped while it was asked")
+        finally:
+            for task in (work, lost):
+                task.cancel()
+            await asyncio.gather(work, lost, return_exceptions=True)
+
+    @asynccontextmanager
+    async def answer(
+        self, path: str, decision: Decision, upstream: Upstream, query: str, headers: Headers
+    ) -> AsyncIterator[httpcore.Response]:
+        """The container's answer, as far as its head. Raises BrokenError, then and while it is
+        read."""
+        greeted: list[httpcore.AsyncNetworkStream] = []
+
+        async def check(event: str, info: Mapping[str, Any]) -> None:
+            if event == "connection.connect_tcp.complete":
+                greeted.append(info["return_value"])
+            elif event == "http11.send_request_headers.started":
+                greeted.clear()
+                # The connection is made, and nothing sent: is it still the one that is meant?
+                if not _same(self.current(self._state.view, path), decision):
+                    raise BrokenError(f"{decision.container.name} is not the current one any more")
+
+        try:
+            async with (
+                self._pool_of(decision.container.id) as pool,
+                pool.stream(
+                    "GET",
+                    _url(upstream, query),
+                    headers=[*headers, (b"host", upstream.authority.encode())],
+                    extensions={"trace": check},
+                ) as response,
+            ):
+                yield response
+        except _ERRORS as error:
+            place = f"{decision.container.name} at {upstream.authority}"
+            raise BrokenError(f"{place}: {str(error) or type(error).__name__}") from None
+        finally:
+            # httpcore forgets a connection whose TLS greeting is cancelled, and leaves it open.
+            for stream in greeted:
+                await stream.aclose()
+            if not _same(self.current(self._state.view, path), decision):
+                self._changed.set()
+
+    @asynccontextmanager
+    async def _pool_of(self, container_id: str) -> AsyncIterator[httpcore.AsyncConnectionPool]:
+        """The connections to that container, which are not dropped as long as this lasts."""
+        if container_id not in self._pools:
+            self._pools[container_id] = httpcore.AsyncConnectionPool(max_connections=None)
+        self._busy[container_id] += 1
+        try:
+            yield self._pools[container_id]
+        finally:
+            self._busy[container_id] -= 1
+            if not self._busy[container_id]:
+                del self._busy[container_id]
+
+    async def _drop_at_changes(self) -> None:
+        # The only one that does: closing takes its time, in which others may come and go.
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            routes = self._state.view.routes.values()
+            live = {decision.container.id for decision in routes if decision.upstream}
+            self._done &= live
+            for container_id in [each for each in self._pools if each not in live]:
+                if not self._busy[container_id]:
+                    await self._pools.pop(container_id).aclose()
+
+    def _is_done(self, view: View, path: str, decision: Decision) -> bool:
+        """Whether the container that did not answer is on its way out, and has a successor."""
+        now, candidate = view.routes.get(path), view.routes.get(f"{path}/{NEXT}")
+        is_stopping = now and _same(now, decision) and now.container.stopping
+        if not (is_stopping and candidate and candidate.upstream):
+            return False
+        self._done.add(decision.container.id)
+        return True
+
+
+def _url(upstream: Upstream, query: str) -> httpcore.URL:
+    # In its parts: httpcore loses what follows a semicolon of a whole one.
+    place = urlsplit(f"//{upstream.authority}")
+    target = quote(upstream.path, safe=_IN_A_PATH) + (query and f"?{query}")
+    return httpcore.URL(
+        scheme=upstream.scheme, host=place.hostname or "", port=place.port, target=target
+    )
+
+
+def _same(now: Decision | None, before: Decision) -> bool:
+    return (
+        now is not None
+        and now.container.id == before.container.id
+        and now.upstream == before.upstream
+    )
+
+
+def _lost(view: View, decision: Decision) -> bool | None:
+    """True where the container does not hold its addresses any more, else None.
+
+    It may well have been replaced: it is asked to the end as long as it runs.
+    """
+    for snapshot in view.snapshots:
+        if snapshot.host == decision.host:
+            held = snapshot.containers.get(decision.container.id)
+            if held and held.running and set(decision.container.networks) <= set(held.networks):
+                return None
+    return True
