@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BENCH_READY := $(VENV)/.bench-ready
 
-.PHONY: help demo run test check lint lock clean
+.PHONY: help demo run test bench-continuity check lint lock clean
 
 help: ## Say what there is
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
 
 demo: $(READY) ## A real deploy by the real Kamal, before your eyes (root on Debian; else a recording)
 	@$(BIN)/python -m tests.lab.demo
@@ -21,6 +22,9 @@ test: check $(READY) ## All the tests, on real engines (root on Debian)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 	$(BIN)/coverage report --include='app/discovery/*,app/model.py,app/grammar.py,app/engine/ledger.py,app/engine/parse.py' --fail-under=100
+
+bench-continuity: $(BENCH_READY) ## What deploys do to time series, way by way: 40 minutes (root on Debian)
+	$(BIN)/python -m tests.bench $(BENCH)
 
 check: $(READY) ## Format, lint and types
 	$(BIN)/ruff format --check .
@@ -36,6 +40,7 @@ lock: $(READY) ## Take the newest dependencies that pyproject.toml allows
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile $(LOCK) pyproject.toml --upgrade -o requirements.lock
 	$(BIN)/uv pip compile $(LOCK) pyproject.toml --upgrade --group dev -c requirements.lock -o requirements-dev.lock
+	$(BIN)/uv pip compile $(LOCK) pyproject.toml --upgrade --group bench -c requirements.lock -c requirements-dev.lock -o requirements-bench.lock
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 clean: ## Remove what these targets made
@@ -52,4 +57,8 @@ $(READY): requirements-dev.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(BENCH_READY): $(READY) requirements-bench.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
 	@touch $@

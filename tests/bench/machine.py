@@ -1,0 +1,28 @@
+"""What the numbers were measured on."""
+
+import os
+import platform
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.bench.rig import Rig
+
+
+def description(rig: Rig) -> Mapping[str, str]:
+    """Return what is worth knowing about the machine, by what it is."""
+    engine = rig.engine.docker("version", "--format", "{{.Server.Version}}").strip()
+    return {
+        "measured on": time.strftime("%Y-%m-%d"),
+        "CPU": f"{os.cpu_count()} x {_cpu()}",
+        "kernel": f"{platform.system()} {platform.release()}",
+        "Docker Engine": engine,
+        "Prometheus": rig.prometheus.version,
+        "Python": platform.python_version(),
+    }
+
+
+def _cpu() -> str:
+    found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return found[1].strip() if found else platform.machine()
