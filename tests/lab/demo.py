@@ -27,8 +27,9 @@ PACKAGES = ("docker-registry", "git", "openssh-server", "prometheus")
 
 
 NOTE = """\
-Prometheus acts on a change up to its refresh interval and 5 s later. Until then it
-asks the old address, where nobody answers, or whoever got it from the engine since.
+The targets are kamal-sd itself, which asks whoever is current at the moment of each
+scrape. /targets?address=ip has the addresses of the containers instead: with them
+Prometheus acts on a change only after its refresh interval and 5 s.
 """
 
 
@@ -129,7 +130,7 @@ def table(effects: list[Effect]) -> Table:
         columns.add_column(f"deploy {effect.version}")
     columns.add_row("Kamal took", *(f"{effect.seconds:.0f} s" for effect in effects))
     for slot in sorted(effects[-1].after):
-        columns.add_row(f"target of {slot}", *(movement(effect, slot) for effect in effects))
+        columns.add_row(f"metrics of {slot}", *(movement(effect, slot) for effect in effects))
     columns.add_row(
         "plain labels of all targets",
         *(
@@ -149,7 +150,7 @@ def table(effects: list[Effect]) -> Table:
 def movement(effect: Effect, slot: str) -> str:
     """Where a slot's target went, like "v1 10.0.0.2:9394 -> v2 10.0.0.4:9394"."""
     ends = [side[slot] for side in (effect.before, effect.after) if slot in side]
-    return "\n-> ".join(f"{end.version} {', '.join(end.targets)}" for end in ends)
+    return "\n-> ".join(f"{end.version} {end.place}" for end in ends)
 
 
 def find_engine() -> Docker | None:
@@ -209,6 +210,8 @@ def faults(effect: Effect) -> list[str]:
         found.append("the plain labels of the targets changed")
     if effect.new_series:
         found.append(f"{effect.new_series} new series of {COUNTER} appeared")
+    if effect.missed or effect.strayed:
+        found.append(f"{effect.missed} scrapes were missed, and {effect.strayed} met another role")
     if len(effect.after) != len(ROLES):
         found.append(f"{len(effect.after)} roles have a target instead of {len(ROLES)}")
     return found

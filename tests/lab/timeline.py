@@ -21,17 +21,17 @@ EVENTS = {
 
 
 class Change(NamedTuple):
-    """A container whose decision is new."""
+    """A container whose decision is new. `place` is where its metrics are, if it is a target."""
 
     slot: str
     version: str
     reason: str
-    targets: tuple[str, ...]
+    place: str
 
     @property
     def words(self) -> str:
         if self.reason == "current":
-            return f"is the target: {', '.join(self.targets)}"
+            return f"is the target: {self.place}"
         return EVENTS.get(self.reason, self.reason)
 
 
@@ -52,7 +52,8 @@ class Timeline:
         for each in document["decisions"]:
             if each["service"] != self._service or not each["slot"]:
                 continue
-            change = Change(each["slot"], each["version"], each["reason"], tuple(each["targets"]))
+            place = each["upstream"] or ", ".join(each["targets"])
+            change = Change(each["slot"], each["version"], each["reason"], place)
             if self._seen.get(each["container_id"]) != change:
                 self._seen[each["container_id"]] = change
                 self._tell(change)
