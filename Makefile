@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BENCH_READY := $(VENV)/.bench-ready
 
-.PHONY: help demo run test bench-continuity check lint lock clean
+.PHONY: help demo run test bench-continuity bench-relay check lint lock clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
@@ -25,6 +25,9 @@ test: check $(READY) ## All the tests, on real engines (root on Debian)
 
 bench-continuity: $(BENCH_READY) ## What deploys do to time series, way by way: 40 minutes (root on Debian)
 	$(BIN)/python -m tests.bench $(BENCH)
+
+bench-relay: $(READY) ## What a scrape costs through the relay
+	$(BIN)/python -m tests.bench.relay
 
 check: $(READY) ## Format, lint and types
 	$(BIN)/ruff format --check .
