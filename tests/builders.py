@@ -4,7 +4,8 @@
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -14,6 +15,10 @@ from app.discovery.decide import decide
 from app.discovery.labels import readable
 from app.model import Container, Decision, Health, Network, Port, Slot, Snapshot, State
 from app.settings import ENVIRONMENT_PREFIX, Settings
+from app.settings_file import Problem, SettingsError, load
+
+# Writes a settings file: the fixture `write`.
+Write = Callable[[str | bytes], Path]
 
 NOW = 1_800_000_000.0
 URL = "unix:///var/run/docker.sock"
@@ -60,6 +65,16 @@ def container(
 def stopped(name: str, ago: float, **given: Any) -> Container:
     """A container of shop's web that stopped `ago` seconds before NOW."""
     return container(name, ago=ago, ip="", **{"state": State.EXITED, **given})
+
+
+class Clock:
+    """A clock that stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> float:
+        return self.now
 
 
 def snapshot(*containers: Container, host: str = "", **given: Any) -> Snapshot:
@@ -136,6 +151,22 @@ def targets(found: Iterable[Decision]) -> dict[str, str]:
         if each.target
         for address in each.target.targets
     }
+
+
+def mistakes(path: Path | None, source: str = "") -> list[Problem]:
+    """What is wrong in that file, or in the environment where there is none or it is the source."""
+    with pytest.raises(SettingsError) as caught:
+        load(path)
+    assert caught.value.source == (source or (str(path) if path else "environment"))
+    lines = [f"{caught.value.source}: {problem}" for problem in caught.value.problems]
+    assert str(caught.value) == "\n".join(lines)
+    return caught.value.problems
+
+
+def mistake(path: Path | None) -> Problem:
+    """The only thing that is wrong in it."""
+    (found,) = mistakes(path)
+    return found
 
 
 def clear_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,10 +4,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import hypothesis
 import pytest
 
+from tests.builders import Clock, Write, clear_environment
 from tests.lab.engine import Engine
 from tests.lab.process import LabError
 from tests.lab.world import World
@@ -54,6 +56,29 @@ def _recover(engine: Engine) -> None:
     if not engine.answers():
         engine.start()
     engine.remove_containers()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No variable that settings are made of."""
+    clear_environment(monkeypatch)
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Writes a settings file with that content."""
+
+    def _write(content: str | bytes) -> Path:
+        path = tmp_path / "config.yml"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return _write
 
 
 @pytest.fixture(autouse=True)

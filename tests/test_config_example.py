@@ -16,7 +16,8 @@ from app.settings import (
     Settings,
 )
 from app.settings_file import load
-from tests.builders import clear_environment
+
+pytestmark = pytest.mark.usefixtures("bare_environment")
 
 FILE = Path(__file__).parent.parent / "config.example.yml"
 AS_IT_STANDS = FILE.read_text(encoding="utf-8")
@@ -30,11 +31,6 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "relay": RelaySettings,
 }
 DOCUMENT = yaml.safe_load(WITH_EXAMPLES)
-
-
-@pytest.fixture(autouse=True)
-def _environment_of_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    clear_environment(monkeypatch)
 
 
 def keys_of(section: str) -> set[str]:

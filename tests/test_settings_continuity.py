@@ -1,6 +1,5 @@
 """What is set for the relay, the file, the next generation and of kamal-proxy's state."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,38 +7,17 @@ import pytest
 from pydantic import ValidationError
 
 from app.settings import EngineSettings, Settings
-from app.settings_file import Problem, SettingsError, load
-from tests.builders import clear_environment
+from app.settings_file import load
+from tests.builders import Write, mistake
 
-Write = Callable[[str], Path]
+pytestmark = pytest.mark.usefixtures("bare_environment")
+
 LOCAL, OTHER_LOCAL, FAR = "unix:///a", "unix:///b", "tcp://10.0.0.1:2375"
-
-
-@pytest.fixture(autouse=True)
-def _environment_of_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    clear_environment(monkeypatch)
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    def _write(content: str) -> Path:
-        path = tmp_path / "config.yml"
-        path.write_text(content)
-        return path
-
-    return _write
 
 
 def engines(*urls: str) -> str:
     entries = ", ".join(f"{{url: '{url}', host: h{index}}}" for index, url in enumerate(urls))
     return f"engines: [{entries}]\n"
-
-
-def mistake(path: Path | None) -> Problem:
-    with pytest.raises(SettingsError) as caught:
-        load(path)
-    (found,) = caught.value.problems
-    return found
 
 
 # --- what is right ---

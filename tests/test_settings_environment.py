@@ -5,15 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from app.settings_file import Problem, SettingsError, load
-from tests.builders import clear_environment
+from app.settings_file import load
+from tests.builders import mistakes
+
+pytestmark = pytest.mark.usefixtures("bare_environment")
 
 SOCKET = "unix:///var/run/docker.sock"
-
-
-@pytest.fixture(autouse=True)
-def _environment_of_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    clear_environment(monkeypatch)
 
 
 @pytest.fixture
@@ -30,12 +27,6 @@ def write(directory: Path, content: str) -> Path:
     path = directory / "other.yml"
     path.write_text(content)
     return path
-
-
-def mistakes(path: Path | None) -> list[Problem]:
-    with pytest.raises(SettingsError) as caught:
-        load(path)
-    return caught.value.problems
 
 
 def test_the_environment_can_say_all_that_a_file_can(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +117,7 @@ def test_a_variable_that_sets_nothing_is_told(
 ) -> None:
     monkeypatch.setenv(name, "x")
     for path in (file, None):
-        (found,) = mistakes(path)
+        (found,) = mistakes(path, "environment")
         assert (found.line, found.key) == (None, name)
         assert found.message.startswith(words)
 
@@ -151,6 +142,6 @@ def test_a_mistake_in_a_variable_names_it_and_does_not_blame_the_file(
 ) -> None:
     monkeypatch.setenv(name, value)
     for path in (None, file):
-        (found,) = mistakes(path)
+        (found,) = mistakes(path, "environment")
         assert found.line is None
         assert "__".join(name.split("__")[:2]) in str(found)

@@ -1,45 +1,16 @@
 """Every mistake with its line, its key and its mend."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from app.settings import Settings
-from app.settings_file import Problem, SettingsError, load
-from tests.builders import clear_environment
+from app.settings_file import Problem, load
+from tests.builders import Write, mistake, mistakes
 
-Write = Callable[[str | bytes], Path]
+pytestmark = pytest.mark.usefixtures("bare_environment")
+
 SOCKET = "unix:///var/run/docker.sock"
-
-
-@pytest.fixture(autouse=True)
-def _environment_of_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    clear_environment(monkeypatch)
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    def _write(content: str | bytes) -> Path:
-        path = tmp_path / "config.yml"
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return path
-
-    return _write
-
-
-def mistakes(path: Path | None) -> list[Problem]:
-    with pytest.raises(SettingsError) as caught:
-        load(path)
-    assert caught.value.source == (str(path) if path else "environment")
-    lines = [f"{caught.value.source}: {problem}" for problem in caught.value.problems]
-    assert str(caught.value) == "\n".join(lines)
-    return caught.value.problems
-
-
-def mistake(path: Path | None) -> Problem:
-    (found,) = mistakes(path)
-    return found
 
 
 # --- what is read ---

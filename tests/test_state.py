@@ -10,26 +10,11 @@ from app.engine import ledger
 from app.model import Container, Health, Reason, Slot, Snapshot
 from app.state import Answer, State, View
 from tests import http_sd_reader
-from tests.builders import NOW, WEB, container, labels, settings, snapshot, stopped, targets
+from tests.builders import NOW, WEB, Clock, container, labels, settings, snapshot, stopped, targets
 
 OLD = container("shop-web-v1", ip="172.18.0.5")
 NEW = container("shop-web-v2", ago=5, ip="172.18.0.6")
 TWO_ENGINES = [{"url": "unix:///a", "host": "a"}, {"url": "unix:///b", "host": "b"}]
-
-
-class Clock:
-    """A clock that stands still until a test moves it."""
-
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 def state(clock: Clock, *snapshots: Snapshot, **given: object) -> State:

@@ -10,26 +10,11 @@ import pytest
 from app.engine import ledger
 from app.model import Reason, Snapshot
 from app.state import State
-from tests.builders import NOW, WEB, container, settings, snapshot, stopped
+from tests.builders import NOW, WEB, Clock, container, settings, snapshot, stopped
 
 OLD = container("shop-web-v1", id="a" * 64, ip="172.18.0.5")
 NEW = container("shop-web-v2", id="b" * 64, ago=5, ip="172.18.0.6")
 TO_OLD, TO_NEW = ({"shop-web": frozenset({digit * 12})} for digit in "ab")
-
-
-class Clock:
-    """A clock that stands still until a test moves it."""
-
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 def state(clock: Clock, *snapshots: Snapshot, **given: Any) -> State:
