@@ -121,6 +121,16 @@ class View:
         view._made = self._made
         return view
 
+    def refused(self) -> set[Slot]:
+        """The slots in which something runs that is no target, for a reason that can be mended."""
+        refusals = (Reason.NO_ADDRESS, Reason.BAD_ENDPOINT, Reason.DUPLICATE)
+        found = {
+            each.slot
+            for each in self.decisions
+            if each.slot and each.container.running and each.reason in refusals
+        }
+        return found - self.current().keys()
+
     def current(self) -> dict[Slot, Decision]:
         """The generation that stands for each slot."""
         standing = (Reason.CURRENT, Reason.KEPT)

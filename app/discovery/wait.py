@@ -28,16 +28,23 @@ class WaitDocument(TypedDict):
 
 
 def progress(
-    standing: Mapping[Slot, Decision], filters: Filters, version: str, unlisted: Iterable[str] = ()
+    standing: Mapping[Slot, Decision],
+    filters: Filters,
+    version: str,
+    *,
+    unlisted: Iterable[str] = (),
+    refused: Iterable[Slot] = (),
 ) -> WaitDocument:
     """How far the version has come in the slots that the filters let pass.
 
     `standing` has the decision that stands for each slot. A role that is asked for by its name, and
-    that no slot has, lacks the version too. What slots an `unlisted` host has is not known yet.
+    that no slot has, lacks the version too, and so does a `refused` slot, whatever runs there. What
+    slots an `unlisted` host has is not known yet.
     """
     passing = {slot: each for slot, each in standing.items() if passes(slot, filters)}
-    slots = [_slot(slot, passing[slot], version) for slot in sorted(passing)]
-    absent = sorted(filters.get("role", frozenset()) - {slot.role for slot in passing})
+    known = passing.keys() | {slot for slot in refused if passes(slot, filters)}
+    slots = [_slot(slot, passing.get(slot), version) for slot in sorted(known)]
+    absent = sorted(filters.get("role", frozenset()) - {slot.role for slot in known})
     lacking = [slot["slot"] for slot in slots if not slot["current"]] + absent
     unknown = [host for host in unlisted if host in filters.get("host", (host,))]
     if lacking:
@@ -58,11 +65,11 @@ def progress(
     }
 
 
-def _slot(slot: Slot, decision: Decision, version: str) -> SlotDocument:
-    runs = decision.reason is Reason.CURRENT
+def _slot(slot: Slot, decision: Decision | None, version: str) -> SlotDocument:
+    current = decision.version if decision and decision.reason is Reason.CURRENT else None
     return {
         "host": slot.host,
         "slot": slot.name,
-        "version": scrub(decision.version) if runs else "",
-        "current": runs and decision.version == version,
+        "version": scrub(current or ""),
+        "current": current == version,
     }

@@ -53,7 +53,13 @@ def router(state: State) -> APIRouter:
         filters = filters_of(service=service, role=role, destination=destination, host=host)
 
         def so_far(view: View) -> WaitDocument:
-            return progress(view.current(), filters, version, view.unlisted)
+            return progress(
+                view.current(),
+                filters,
+                version,
+                unlisted=view.unlisted,
+                refused=view.refused(),
+            )
 
         def done(view: View) -> WaitDocument | None:
             document = so_far(view)

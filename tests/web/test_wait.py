@@ -10,7 +10,7 @@ import pytest
 from app.engine import ledger
 from app.model import Snapshot
 from app.web import wait as web_wait
-from tests.builders import NOW, container, labels, snapshot
+from tests.builders import NOW, container, labels, snapshot, stopped
 from tests.web.site import TOWN, Site
 
 LIMIT = 20.0
@@ -259,3 +259,41 @@ def test_many_are_answered_by_one_change() -> None:
     answers = meanwhile(site, f"{QUERY}&timeout=10m", publish(site, NEW), count=200)
     assert {each.status_code for each in answers} == {200}
     assert len({each.content for each in answers}) == 1
+
+
+# --- slots that are no targets ---
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [{"network": "other"}, {"labels": labels(role="job") | {"prometheus.path": "metrics"}}],
+    ids=["no address", "a bad endpoint"],
+)
+def test_one_that_runs_and_cannot_be_a_target_lacks_the_version(broken: dict[str, Any]) -> None:
+    job = container("shop-job-v1", **{"labels": labels(role="job"), **broken})
+    answer = Site(snapshot(NEW, job)).ask(f"{QUERY}&timeout=0s")
+    assert answer.status_code == 504
+    assert answer.json()["detail"] == "v2 is not current in shop-job"
+    assert answer.json()["slots"][0] == {
+        "host": "",
+        "slot": "shop-job",
+        "version": "",
+        "current": False,
+    }
+    # Filters hold for it, too.
+    assert Site(snapshot(NEW, job)).ask(f"{QUERY}&role=web&timeout=0s").status_code == 200
+
+
+def test_what_has_stopped_or_has_no_port_is_nothing_to_wait_for() -> None:
+    bad = labels(role="job") | {"prometheus.path": "metrics"}
+    for job in (
+        stopped("shop-job-v1", 5, labels=bad),
+        container("shop-job-v1", labels=labels(role="job", port="")),
+    ):
+        assert Site(snapshot(NEW, job)).ask(f"{QUERY}&timeout=0s").status_code == 200
+
+
+def test_a_candidate_without_an_address_of_its_own_does_not_count() -> None:
+    by_alias = {"defaults": {"address": "alias", "alias": "{slot}", "generations": "both"}}
+    answer = Site(snapshot(OLD, NEW), **by_alias).ask("/wait?service=shop&version=v1&timeout=0s")
+    assert answer.status_code == 200
