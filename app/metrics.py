@@ -8,6 +8,7 @@ from prometheus_client import (
     CollectorRegistry,
     ProcessCollector,
     Summary,
+    disable_created_metrics,
     generate_latest,
 )
 from prometheus_client import (
@@ -33,6 +34,8 @@ class Metrics:
     """The registry of one server, and its text."""
 
     def __init__(self, state: State) -> None:
+        # They double the series of counters, and Prometheus' text format has no use for them.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         self._registry.register(_StateCollector(state))
         ProcessCollector(registry=self._registry)

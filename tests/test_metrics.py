@@ -7,10 +7,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app import __version__
 from app.engine import ledger
-from app.metrics import Metrics
+from app.metrics import Metrics, RelayResult
 from app.model import Snapshot
 from app.state import State
-from tests.builders import NOW, container, labels, settings, snapshot, stopped
+from tests.builders import NOW, WEB, container, labels, settings, snapshot, stopped
 
 HOSTS: dict[str, Any] = {
     "engines": [{"url": "unix:///a", "host": "a"}, {"url": "unix:///b", "host": "b"}]
@@ -192,3 +192,11 @@ def test_two_servers_in_one_process_do_not_meet() -> None:
     first, second = Scrape(snapshot(events=1)), Scrape(snapshot(events=2))
     assert first.by_host("kamal_sd_engine_events_total") == {"": 1.0}
     assert second.by_host("kamal_sd_engine_events_total") == {"": 2.0}
+
+
+def test_no_counter_has_a_second_series_that_says_when_it_was_made() -> None:
+    scrape = Scrape(snapshot(container()))
+    scrape._metrics.relay.observe(WEB, RelayResult.OK, 0.1, 100)
+    text = scrape._metrics.text().decode()
+    assert "kamal_sd_relay_bytes_total{" in text
+    assert "_created" not in text

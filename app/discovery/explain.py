@@ -65,9 +65,10 @@ def explain(
 
 
 def place_of(decision: DecisionDocument) -> str:
-    """Where a person finds the target; behind the relay's address stands the container's own."""
-    upstream = [f"-> {decision['upstream']}"] if decision["upstream"] else []
-    return " ".join([*decision["targets"], *upstream])
+    """Where the metrics are, for a person: the relay's own address would be the same for all."""
+    if decision["upstream"]:
+        return f"{decision['upstream']} by relay"
+    return " ".join(decision["targets"])
 
 
 def _engine(snapshot: Snapshot, now: float) -> EngineDocument:

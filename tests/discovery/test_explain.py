@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from app.discovery.explain import DecisionDocument, explain
+from app.discovery.explain import DecisionDocument, explain, place_of
 from app.model import Container
 from tests.builders import NOW, container, decisions, snapshot, stopped
 
@@ -84,6 +84,22 @@ def test_what_the_engine_says_is_scrubbed() -> None:
     assert len(document(nasty)["detail"]) <= 1024
     lost = snapshot(error="e\ud800")
     assert explain([lost], [], NOW)["engines"][0]["error"] == "e\ufffd"
+
+
+@pytest.mark.parametrize(
+    ("shown", "address", "place"),
+    [
+        (container(), "ip", "172.18.0.5:9394"),
+        (container(), "relay", "172.18.0.5:9394 by relay"),
+        (stopped("shop-web-v1", 5), "ip", "shop-web.invalid:9394"),
+        (stopped("shop-web-v1", 5), "relay", "localhost:9889"),
+        (container(labels={}), "relay", ""),
+    ],
+)
+def test_a_person_is_told_where_the_metrics_are(shown: Container, address: str, place: str) -> None:
+    found = decisions(shown, defaults={"address": address})
+    (one,) = explain([snapshot(shown)], found, NOW)["decisions"]
+    assert place_of(one) == place
 
 
 def test_the_document_is_plain_json() -> None:
