@@ -5,7 +5,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -35,30 +35,36 @@ def require(*packages: str) -> None:
         raise LabError(f"the lab needs Debian packages: run `apt-get install {names}` as root")
     started = time.monotonic()
     print(f"installing {names} ...", end="", file=sys.stderr, flush=True)
-    install = ["apt-get", "-qq", "install", "--no-install-recommends", *missing]
+    # Somebody else may be installing something.
+    waiting = ("-o", "DPkg::Lock::Timeout=300")
+    install = ["apt-get", "-qq", *waiting, "install", "--no-install-recommends", *missing]
     with services_kept_down():
         run(["apt-get", "-qq", "update"], env=apt_environment(), timeout=300)
         run(install, env=apt_environment(), timeout=600)
     print(f" done in {time.monotonic() - started:.0f} s", file=sys.stderr)
 
 
-def unpacked(package: str) -> Path:
-    """Return a folder with the package's files, which is not installed."""
-    folder = CACHE / package
+def unpacked(package: str, folder: Path | None = None, options: Sequence[str] = ()) -> Path:
+    """Return a folder with the package's files, which is not installed.
+
+    With `options` apt may have sources and a state of its own, which are refreshed as needed.
+    """
+    folder = folder or CACHE / package
     if folder.is_dir():
         return folder
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=CACHE, prefix=f".{package}-") as name:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{package}-") as name:
         scratch = Path(name)
-        download = ["apt-get", "-qq", "download", package]
+        download = ["apt-get", "-qq", *options, "download", package]
         try:
-            run(download, cwd=scratch, env=apt_environment())
+            run(download, cwd=scratch, env=apt_environment(), timeout=300)
         except LabError:
-            # A fresh machine has no lists yet.
-            if not is_root():
+            # A fresh machine has no lists yet, and old lists name files that are gone.
+            if not options and not is_root():
                 raise
-            run(["apt-get", "-qq", "update"], env=apt_environment(), timeout=300)
-            run(download, cwd=scratch, env=apt_environment())
+            update = ["apt-get", "-qq", *options, "update"]
+            run(update, env=apt_environment(), timeout=300)
+            run(download, cwd=scratch, env=apt_environment(), timeout=300)
         run(["dpkg", "-x", next(scratch.glob("*.deb")), scratch / "files"])
         # Another run may have been quicker; its files are the same.
         with suppress(OSError):

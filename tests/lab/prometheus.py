@@ -20,7 +20,11 @@ def http_sd_job(url: str, *, name: str = "kamal", refresh: str = "1s", **extra: 
 
 
 class Prometheus(Process):
-    """Debian's Prometheus with the given scrape jobs and its storage in a directory."""
+    """Debian's Prometheus with the given scrape jobs and its storage in a directory.
+
+    `text` is a whole configuration in place of jobs, and `program` another Prometheus. With the
+    flag `agent` it stores nothing, and a `receiver` takes what others send to `write_url`.
+    """
 
     def __init__(
         self,
@@ -28,6 +32,10 @@ class Prometheus(Process):
         *jobs: Mapping[str, object],
         scrape_interval: str = "1s",
         port: int | None = None,
+        text: str = "",
+        program: str | Path = "prometheus",
+        agent: str = "",
+        receiver: bool = False,
     ) -> None:
         require("prometheus")
         directory.mkdir(parents=True, exist_ok=True)
@@ -37,15 +45,19 @@ class Prometheus(Process):
             "global": {"scrape_interval": scrape_interval, "scrape_timeout": scrape_interval},
             "scrape_configs": jobs,
         }
-        self.config.write_text(json.dumps(settings, indent=2))
+        self.config.write_text(text or json.dumps(settings, indent=2))
+        self.write_url = f"{self.url}/api/v1/write"
+        storage = "--storage.agent.path" if agent else "--storage.tsdb.path"
         super().__init__(
             "prometheus",
             [
-                "prometheus",
+                program,
                 f"--config.file={self.config}",
-                f"--storage.tsdb.path={directory / 'data'}",
+                f"{storage}={directory / 'data'}",
                 f"--web.listen-address={self.url.removeprefix('http://')}",
                 "--log.level=warn",
+                *([agent] if agent else []),
+                *(["--web.enable-remote-write-receiver"] if receiver else []),
             ],
             log=directory / "prometheus.log",
         )
