@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BENCH_READY := $(VENV)/.bench-ready
+RELEASE_READY := $(VENV)/.release-ready
 
-.PHONY: help demo run test bench-continuity bench-relay check lint lock clean
+.PHONY: help demo run test test-engines bench-continuity bench-relay check lint release lock clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
@@ -23,6 +24,9 @@ test: check $(READY) ## All the tests, on real engines (root on Debian)
 	$(BIN)/coverage report
 	$(BIN)/coverage report --include='app/discovery/*,app/model.py,app/grammar.py,app/engine/ledger.py,app/engine/parse.py' --fail-under=100
 
+test-engines: $(READY) ## Other engines, and docs/engines.md anew: 8 minutes (root on Debian)
+	$(BIN)/python -m pytest tests/engines --table docs/engines.md
+
 bench-continuity: $(BENCH_READY) ## What deploys do to time series, way by way: 40 minutes (root on Debian)
 	$(BIN)/python -m tests.bench $(BENCH)
 
@@ -39,15 +43,19 @@ lint: $(READY) ## Mend what can be mended, then check
 	$(BIN)/ruff check --fix .
 	$(BIN)/mypy
 
+release: $(RELEASE_READY) ## Wheel, sdist, SBOM, notes and image of the last commit, in dist/
+	@BIN=$(BIN) .ci/release $(PARTS)
+
 lock: $(READY) ## Take the newest dependencies that pyproject.toml allows
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile $(LOCK) pyproject.toml --upgrade -o requirements.lock
 	$(BIN)/uv pip compile $(LOCK) pyproject.toml --upgrade --group dev -c requirements.lock -o requirements-dev.lock
 	$(BIN)/uv pip compile $(LOCK) pyproject.toml --upgrade --group bench -c requirements.lock -c requirements-dev.lock -o requirements-bench.lock
+	$(BIN)/uv pip compile $(LOCK) pyproject.toml --upgrade --group release -c requirements.lock -c requirements-dev.lock -o requirements-release.lock
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 clean: ## Remove what these targets made
-	rm -rf $(VENV) .cache .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .cache .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
 
 # Debian has venv in a package of its own.
 $(READY): requirements-dev.lock pyproject.toml
@@ -64,4 +72,8 @@ $(READY): requirements-dev.lock pyproject.toml
 
 $(BENCH_READY): $(READY) requirements-bench.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
+	@touch $@
+
+$(RELEASE_READY): $(READY) requirements-release.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-release.lock
 	@touch $@

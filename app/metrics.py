@@ -22,7 +22,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from app import __version__
+from app import __revision__, __version__
 from app.discovery.labels import scrub
 from app.model import Decision, Slot, Snapshot
 from app.state import State
@@ -112,7 +112,8 @@ class _StateCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         view = self._state.view
-        yield InfoMetricFamily("kamal_sd_build", "What runs here.", {"version": __version__})
+        build = {"version": __version__, "revision": __revision__}
+        yield InfoMetricFamily("kamal_sd_build", "What runs here.", build)
         yield from _engines(view.snapshots, self._state.now())
         yield _decisions(view.decisions)
         yield _slots(view.current())

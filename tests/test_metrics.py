@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from app import __version__
+from app import __revision__, __version__
 from app.engine import ledger
 from app.metrics import Metrics, RelayResult
 from app.model import Snapshot
@@ -40,7 +40,14 @@ class Scrape:
 
 
 def test_the_version_that_runs() -> None:
-    assert Scrape(snapshot()).samples("kamal_sd_build_info") == [({"version": __version__}, 1.0)]
+    build = {"version": __version__, "revision": __revision__}
+    assert Scrape(snapshot()).samples("kamal_sd_build_info") == [(build, 1.0)]
+
+
+def test_the_commit_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.metrics.__revision__", "1a2b3c4")
+    build = {"version": __version__, "revision": "1a2b3c4"}
+    assert Scrape(snapshot()).samples("kamal_sd_build_info") == [(build, 1.0)]
 
 
 def test_whether_each_engine_is_heard_and_how_old_its_list_is() -> None:

@@ -10,7 +10,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from app import __version__
+from app import __revision__, __version__
+from app.cli.health import UnhealthyError, ask_health
 from app.cli.source import Answer, Filters, SourceError, ask
 from app.cli.source import wait as ask_wait
 from app.cli.tables import explain_table, targets_table
@@ -61,7 +62,8 @@ def main() -> None:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"kamal-sd {__version__}")
+        commit = f" (commit {__revision__[:7]})" if __revision__ else ""
+        typer.echo(f"kamal-sd {__version__}{commit}")
         raise typer.Exit
 
 
@@ -70,7 +72,10 @@ def _options(
     _version: Annotated[
         bool,
         typer.Option(
-            "--version", help="Print the version.", is_eager=True, callback=_print_version
+            "--version",
+            help="Print the version, and the commit it was built from.",
+            is_eager=True,
+            callback=_print_version,
         ),
     ] = False,
 ) -> None: ...
@@ -223,6 +228,22 @@ def check(
         _fail(error, EXIT_FOUND)
     engines = ", ".join(engine.url for engine in settings.engines)
     typer.echo(f"{config}: no mistakes; {len(settings.roles)} roles, engines: {engines}")
+
+
+@cli.command()
+def healthcheck(config: Config = None) -> None:
+    """Ask the server that runs beside this, with the same settings, whether it is healthy.
+
+    Prints one line, and exits with 1 where it is not: made for the HEALTHCHECK of a container.
+    """
+    try:
+        words = ask_health(load(config))
+    except SettingsError as error:
+        typer.echo("; ".join(str(error).splitlines()), err=True)
+        raise typer.Exit(EXIT_FOUND) from None
+    except UnhealthyError as error:
+        _fail(error, EXIT_FOUND)
+    typer.echo(words)
 
 
 def _ask(url: str | None, config: Path | None, filters: Filters) -> Answer:

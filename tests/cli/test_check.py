@@ -76,9 +76,15 @@ def test_a_variable_that_sets_nothing_is_said(
     assert "did you mean KAMAL_SD_LISTEN?" in result.stderr
 
 
-def test_version(kamal_sd: Command) -> None:
+@pytest.mark.parametrize(
+    ("revision", "said"), [("", ""), ("1a2b3c4d" + "0" * 32, " (commit 1a2b3c4)")]
+)
+def test_version(
+    kamal_sd: Command, monkeypatch: pytest.MonkeyPatch, revision: str, said: str
+) -> None:
+    monkeypatch.setattr("app.cli.__revision__", revision)
     result = kamal_sd("--version")
-    assert (result.exit_code, result.stdout) == (0, f"kamal-sd {__version__}\n")
+    assert (result.exit_code, result.stdout) == (0, f"kamal-sd {__version__}{said}\n")
 
 
 @pytest.mark.parametrize("command", ["serve", "targets", "explain", "wait", "check", "demo"])
