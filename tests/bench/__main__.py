@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import document, machine, plot, promises
+from tests.bench import document, machine, plot, promises, readme
 from tests.bench.rig import set_up
 from tests.bench.runs import failing, succeeding
 from tests.bench.tables import DEPLOYS, FAILURES, for_terminal
@@ -16,6 +16,7 @@ from tests.lab.process import LabError
 from tests.lab.sd import REPOSITORY
 
 RUNS = ("deploys", "failing")
+DOCS = REPOSITORY / "docs"
 WIDTH = 156
 """What the widest table needs; a narrow terminal wraps its lines, and the file has it as well."""
 
@@ -54,6 +55,8 @@ def bench(progress: Progress, runs: list[str], deploys: int, folder: Path) -> li
         progress.show(for_terminal(title, FAILURES, bad.results))
     text = document.document(description, good, bad)
     (folder / "continuity.md").write_text(text, encoding="utf-8")
+    if good and folder == DOCS:
+        readme.update(REPOSITORY / "README.md", text)
     progress.tell(f"written: {folder}/continuity.md" + (" and continuity.svg" if good else ""))
     return promises.broken(good, bad)
 
@@ -66,7 +69,7 @@ def main() -> int:
     parser.add_argument(
         "--output",
         type=Path,
-        default=REPOSITORY / "docs",
+        default=DOCS,
         metavar="FOLDER",
         help="where to write; name one of your own for a trial (default: docs)",
     )
