@@ -115,7 +115,7 @@ def test_a_role_that_stops_and_starts_is_down_in_between(engine: Engine, server:
         engine.docker("stop", "--time=10", web)
         wait_for(lambda: server.get(PATH).status_code == 503, "it to be down")
         engine.docker("start", web)
-        wait_for_scrape(server, "v1")
+        wait_for(lambda: scraper.seen[-1:] == ["200 web v1"], "it to be scraped again")
     assert scraper.seen == ["200 web v1", "503 ", "200 web v1"]
     assert "nothing took its place" in _text_while_down(engine, server, web)
 

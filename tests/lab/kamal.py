@@ -13,6 +13,8 @@ from tests.lab.ssh import Ssh
 
 KAMAL = Path(sys.executable).parent / "kamal"
 HOST = "127.0.0.1"
+# By which an accessory says where it runs; Kamal asks for exactly one.
+PLACES = frozenset({"host", "hosts", "role", "roles", "tag", "tags"})
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 Settings = Mapping[str, object]
@@ -56,7 +58,7 @@ class App:
                 for name, role in (roles or {"web": {}, "job": {}}).items()
             },
             "accessories": {
-                name: {"host": HOST} | dict(accessory)
+                name: ({} if PLACES & accessory.keys() else {"host": HOST}) | dict(accessory)
                 for name, accessory in (accessories or {}).items()
             },
             "registry": {"server": registry, "username": "lab", "password": ["REGISTRY_PASSWORD"]},

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-from tests.lab import image
+from tests.lab import image, program, shipped
 from tests.lab.engine import Docker, Engine
 from tests.lab.kamal import App
 from tests.lab.process import orderly_end
@@ -84,6 +84,26 @@ class World:
             )
             self.docker.docker("push", reference)
             self._images.add(reference)
+        return reference
+
+    @cached_property
+    def shipped(self) -> str:
+        """kamal-sd's own image, pushed to the registry."""
+        return self._pushed(shipped.build(self.docker, f"{self.registry.address}/kamal-sd:1.2.3"))
+
+    @cached_property
+    def haproxy(self) -> str:
+        """HAProxy's image, pushed to the registry."""
+        return self._pushed(program.haproxy(self.docker, f"{self.registry.address}/haproxy:lab"))
+
+    @cached_property
+    def prometheus(self) -> str:
+        """Prometheus' image, pushed to the registry."""
+        reference = f"{self.registry.address}/prometheus:lab"
+        return self._pushed(program.prometheus(self.docker, reference))
+
+    def _pushed(self, reference: str) -> str:
+        self.docker.docker("push", reference)
         return reference
 
     def app(self, *, service: str | None = None, **settings: Any) -> App:
