@@ -58,7 +58,8 @@ def containers(entries: object, now: float, readable: Readable) -> tuple[Contain
 def event(entry: object) -> Event | None:
     """An object of `GET /events`; None where it is about no container, or of no account.
 
-    A `kill` is one that asks for the end: `docker stop` begins with it.
+    A `kill` is one that asks for the end: `docker stop` begins with it. Podman never tells which
+    signal it was, and its `stop` tells no `kill`, so there it says nothing.
     """
     if not isinstance(entry, dict):
         return None
@@ -67,9 +68,13 @@ def event(entry: object) -> Event | None:
         return None
     attributes = actor.get("Attributes")
     attributes = attributes if isinstance(attributes, dict) else {}
-    about = attributes.get("container") if entry.get("Type") == "network" else actor.get("ID")
-    action = entry.get("Action")
-    if action == "kill" and attributes.get("signal") in _OTHER_SIGNALS:
+    about, action = actor.get("ID"), entry.get("Action")
+    is_podman = "podId" in attributes
+    if entry.get("Type") == "network" and not is_podman:
+        # Podman's actor is the container, and Docker's the network.
+        about = attributes.get("container")
+    signal = attributes.get("signal")
+    if action == "kill" and (signal in _OTHER_SIGNALS or (signal is None and is_podman)):
         return None
     if not (isinstance(action, str) and isinstance(about, str) and _ID.fullmatch(about)):
         return None

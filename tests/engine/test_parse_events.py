@@ -24,6 +24,11 @@ def of_network(action: str, attributes: object) -> dict[str, object]:
     }
 
 
+def of_podman(kind: str, action: str) -> dict[str, object]:
+    actor = {"ID": ID, "Attributes": {"name": "shop-web-v1", "podId": "", "image": ""}}
+    return {"Type": kind, "Action": action, "Actor": actor}
+
+
 def of_signal(number: str) -> dict[str, object]:
     actor = {"ID": ID, "Attributes": {"name": "shop-web-v1", "signal": number}}
     return {"Type": "container", "Action": "kill", "Actor": actor}
@@ -58,6 +63,9 @@ def of_signal(number: str) -> dict[str, object]:
             Event("disconnect", ID),
             id="a network's, about a container",
         ),
+        pytest.param(
+            of_podman("network", "disconnect"), Event("disconnect", ID), id="Podman's network"
+        ),
     ],
 )
 def test_an_event_is_an_action_and_an_id(entry: object, event: Event) -> None:
@@ -83,6 +91,7 @@ def test_an_event_is_an_action_and_an_id(entry: object, event: Event) -> None:
         pytest.param(of_signal("1"), id="HUP"),
         pytest.param(of_signal("10"), id="USR1"),
         pytest.param(of_signal("12"), id="USR2"),
+        pytest.param(of_podman("container", "kill"), id="Podman's, of any signal"),
         pytest.param(None, id="null"),
         pytest.param([], id="a list"),
         pytest.param("die", id="a text"),

@@ -49,16 +49,27 @@ class Engine(Docker):
     """A private dockerd. It touches nothing outside its directory but its own bridges.
 
     It programs no iptables: another engine's rules stay as they are, and published ports are
-    served by docker-proxy.
+    served by docker-proxy. With `root` it is the dockerd of that root, of which `debian_root` in
+    tests/lab/root.py makes some, and not the machine's.
     """
 
-    def __init__(self, directory: Path, *, live_restore: bool = False, tcp: bool = False) -> None:
+    program = "dockerd"
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        live_restore: bool = False,
+        tcp: bool = False,
+        root: Path | None = None,
+    ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.socket = directory / "docker.sock"
         self.log = directory / "dockerd.log"
         self.tcp_url = f"tcp://127.0.0.1:{free_port()}" if tcp else None
         self._live_restore = live_restore
+        self._root = root
         self._stage: Stage | None = None
         self._process: Process | None = None
         super().__init__(f"unix://{self.socket}")
@@ -73,14 +84,14 @@ class Engine(Docker):
             require("docker.io", "iproute2", "iptables")
             if not Path("/sys/fs/cgroup").is_mount():
                 require("cgroupfs-mount")
-            self._stage = Stage(self.directory)
+            self._stage = Stage(self.directory, self._root)
         command = self._stage.command(self._command(self._stage))
-        self._process = Process("dockerd", command, log=self.log)
+        self._process = Process(self.program, command, log=self.log)
         self._process.wait_ready(self.answers)
 
     def _command(self, stage: Stage) -> list[str]:
         command = [
-            "dockerd",
+            self.program,
             f"--data-root={self.directory / 'data'}",
             f"--exec-root={stage.exec_root}",
             f"--pidfile={self.directory / 'docker.pid'}",

@@ -72,6 +72,24 @@ def unpacked(package: str, folder: Path | None = None, options: Sequence[str] = 
     return folder
 
 
+def mirror() -> str:
+    """Return the address from which this machine gets Debian itself."""
+    if shutil.which("apt-get") is None:
+        raise LabError("the lab needs Debian packages, and this is no Debian machine")
+    fields = "$(LABEL) $(COMPONENT) $(REPO_URI)"
+    targets = ["apt-get", "indextargets", "--format", fields, "Created-By: Packages"]
+    found = run(targets, env=apt_environment())
+    if "Debian main" not in found and is_root():
+        # The label stands in the lists, which a fresh machine lacks.
+        run(["apt-get", "-qq", "update"], env=apt_environment(), timeout=300)
+        found = run(targets, env=apt_environment())
+    for line in found.splitlines():
+        label, _, rest = line.partition(" ")
+        if label == "Debian" and rest.startswith("main "):
+            return rest.removeprefix("main ")
+    raise LabError("apt's sources name no mirror of Debian; run `apt-get update` as root")
+
+
 def apt_environment() -> dict[str, str]:
     """Return the caller's environment (a proxy may stand in it), less questions."""
     return os.environ | {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}

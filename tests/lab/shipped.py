@@ -12,8 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.lab.engine import Docker
-from tests.lab.packages import CACHE, apt_environment, require
+from tests.lab.packages import CACHE
 from tests.lab.process import LabError, run, system_environment
+from tests.lab.root import debian_root
 from tests.lab.sd import REPOSITORY
 
 SUITE, PYTHON = "trixie", "3.13"
@@ -93,19 +94,11 @@ def _debian() -> Path:
     archive = CACHE / f"{SUITE}-python.tar"
     if archive.exists():
         return archive
-    require("debootstrap")
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=CACHE, prefix=f".{SUITE}-") as name:
-        root = Path(name) / "root"
-        include = "--include=python3,python3-venv,ca-certificates"
-        command = ["debootstrap", "--variant=minbase", include, SUITE, str(root)]
-        run(command, env=apt_environment(), timeout=600)
-        for each in LEFT_OUT:
-            shutil.rmtree(root / each)
-            (root / each).mkdir()
-        scratch = Path(name) / archive.name
-        run(["tar", "--create", "--directory", root, "--file", scratch, "."])
-        scratch.rename(archive)
+    root = debian_root(SUITE, "python3", "python3-venv", "ca-certificates")
+    excluded = [f"--exclude=./{each}/*" for each in LEFT_OUT]
+    scratch = archive.with_suffix(".new")
+    run(["tar", "--create", "--directory", root, *excluded, "--file", scratch, "."])
+    scratch.rename(archive)
     return archive
 
 

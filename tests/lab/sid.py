@@ -1,10 +1,9 @@
 """Programs that are newer than the machine's Debian, from Debian sid, which stays uninstalled."""
 
-import shutil
 from pathlib import Path
 
-from tests.lab.packages import CACHE, apt_environment, unpacked
-from tests.lab.process import LabError, is_root, run
+from tests.lab.packages import CACHE, mirror, unpacked
+from tests.lab.process import LabError
 
 FOLDER = CACHE / "sid"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -35,7 +34,7 @@ def _options() -> list[str]:
         (apt / part).mkdir(parents=True, exist_ok=True)
     sources = apt / "sid.sources"
     sources.write_text(
-        f"Types: deb\nURIs: {_mirror()}\nSuites: sid\nComponents: main\nSigned-By: {KEYRING}\n"
+        f"Types: deb\nURIs: {mirror()}\nSuites: sid\nComponents: main\nSigned-By: {KEYRING}\n"
     )
     settings = {
         "Dir::Etc::SourceList": sources,
@@ -47,21 +46,3 @@ def _options() -> list[str]:
         "APT::Sandbox::User": "root",
     }
     return [f"--option={name}={value}" for name, value in settings.items()]
-
-
-def _mirror() -> str:
-    """Return the address from which this machine gets Debian itself."""
-    if shutil.which("apt-get") is None:
-        raise LabError("the lab needs packages of Debian sid, and this is no Debian machine")
-    fields = "$(LABEL) $(COMPONENT) $(REPO_URI)"
-    targets = ["apt-get", "indextargets", "--format", fields, "Created-By: Packages"]
-    found = run(targets, env=apt_environment())
-    if "Debian main" not in found and is_root():
-        # The label stands in the lists, which a fresh machine lacks.
-        run(["apt-get", "-qq", "update"], env=apt_environment(), timeout=300)
-        found = run(targets, env=apt_environment())
-    for line in found.splitlines():
-        label, _, rest = line.partition(" ")
-        if label == "Debian" and rest.startswith("main "):
-            return rest.removeprefix("main ")
-    raise LabError("apt's sources name no mirror of Debian; run `apt-get update` as root")

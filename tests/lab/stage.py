@@ -14,9 +14,26 @@ from tests.lab.process import LabError, run, system_environment
 # closes the stage or dies, however it dies; then it leaves nothing of the engine behind.
 KEEPER = """
 set -u
-name=$1 pool=$2
+name=$1 pool=$2 directory=$3 root=$4
 mount -t tmpfs tmpfs /run
 grep -q ' /sys/fs/cgroup' /proc/mounts || cgroupfs-mount
+if [ "$root" ]; then
+    # Nothing is written into the root itself. A chroot would not do: a runtime finds its way out of
+    # it, and leaves the processes of containers in the machine's own root.
+    set -e
+    mkdir /run/written /run/work /run/root
+    written=upperdir=/run/written,workdir=/run/work
+    mount -t overlay -o "lowerdir=$root,$written" overlay /run/root
+    mkdir -p "/run/root$directory"
+    mount --bind "$directory" "/run/root$directory"
+    for tree in /proc /sys /dev; do mount --rbind "$tree" "/run/root$tree"; done
+    for own in /run /dev/shm; do mount -t tmpfs tmpfs "/run/root$own"; done
+    cd /run/root
+    pivot_root . mnt
+    cd /
+    umount --lazy /mnt
+    set +e
+fi
 # Where bridges are filtered, another engine's FORWARD policy would part this one's containers.
 set -- FORWARD -s "$pool" -d "$pool" -m comment --comment "$name" -j ACCEPT
 iptables -w -I "$@"
@@ -37,9 +54,13 @@ done
 
 
 class Stage:
-    """A mount and a process namespace, and a range of addresses that no other engine has."""
+    """A mount and a process namespace, and a range of addresses that no other engine has.
 
-    def __init__(self, directory: Path) -> None:
+    With `root` its programs are those of another root, which sees the directory where it is. It
+    needs iproute2 and iptables in there.
+    """
+
+    def __init__(self, directory: Path, root: Path | None = None) -> None:
         self.name = f"kamal-sd-lab-{secrets.token_hex(4)}"
         self.pool, self._reservation = reserve_pool()
         # /run is the stage's own, and paths of sockets must be short.
@@ -51,6 +72,7 @@ class Stage:
                     *("unshare", "--mount", "--propagation=slave", "--pid", "--mount-proc"),
                     *("--fork", "--kill-child=KILL"),
                     *("/bin/sh", "-c", KEEPER, "keeper", self.name, self.pool),
+                    *(str(directory), str(root or "")),
                 ],
                 env=system_environment(),
                 stdin=subprocess.PIPE,
