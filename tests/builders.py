@@ -169,6 +169,15 @@ def mistake(path: Path | None) -> Problem:
     return found
 
 
+def assert_mistake(path: Path, line: int, key: str, words: str) -> None:
+    """The only mistake in that file has its line, its key, and words for people."""
+    found = mistake(path)
+    assert (found.line, found.key) == (line, key)
+    assert found.message.startswith(words)
+    assert "Value error" not in found.message
+    assert "\n" not in str(found)
+
+
 def clear_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Takes away every variable that settings are made of, for one test."""
     for name in list(os.environ):

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from app.settings import EngineSettings, Settings
 from app.settings_file import load
-from tests.builders import Write, mistake
+from tests.builders import Write, assert_mistake, mistake
 
 pytestmark = pytest.mark.usefixtures("bare_environment")
 
@@ -191,11 +191,7 @@ def test_a_file_has_targets_that_can_be_told_without_a_caller(write: Write, cont
 def test_a_mistake_has_its_line_its_key_and_its_mend(
     write: Write, content: str, line: int, key: str, words: str
 ) -> None:
-    found = mistake(write(content))
-    assert (found.line, found.key) == (line, key)
-    assert found.message.startswith(words)
-    assert "Value error" not in found.message
-    assert "\n" not in str(found)
+    assert_mistake(write(content), line, key, words)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from app.settings import Settings
 from app.settings_file import Problem, load
-from tests.builders import Write, mistake, mistakes
+from tests.builders import Write, assert_mistake, mistake, mistakes
 
 pytestmark = pytest.mark.usefixtures("bare_environment")
 
@@ -155,11 +155,7 @@ def test_options_come_before_the_environment_and_that_before_the_file(
 def test_a_mistake_has_its_line_its_key_and_its_mend(
     write: Write, content: str, line: int, key: str, words: str
 ) -> None:
-    found = mistake(write(content))
-    assert (found.line, found.key) == (line, key)
-    assert found.message.startswith(words)
-    assert "Value error" not in found.message
-    assert "\n" not in str(found)
+    assert_mistake(write(content), line, key, words)
 
 
 def test_every_mistake_is_told_in_the_files_order(write: Write) -> None:
