@@ -25,7 +25,7 @@ from prometheus_client.registry import Collector
 from app import __revision__, __version__
 from app.discovery.labels import scrub
 from app.model import Decision, Slot, Snapshot
-from app.state import State
+from app.state import State, View
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -116,6 +116,7 @@ class _StateCollector(Collector):
         yield InfoMetricFamily("kamal_sd_build", "What runs here.", build)
         yield from _engines(view.snapshots, self._state.now())
         yield _decisions(view.decisions)
+        yield _conflicts(view)
         yield _slots(view.current())
 
 
@@ -153,6 +154,18 @@ def _decisions(decisions: tuple[Decision, ...]) -> Metric:
     counts = Counter((decision.host, decision.reason) for decision in decisions)
     for (host, reason), count in sorted(counts.items()):
         family.add_metric([host, reason], count)
+    return family
+
+
+def _conflicts(view: View) -> Metric:
+    family = GaugeMetricFamily(
+        "kamal_sd_alias_conflicts",
+        "Aliases of roles to which others answer, too, where aliases are verified.",
+        labels=["host"],
+    )
+    counts = Counter(conflict.host for conflict in view.conflicts)
+    for snapshot in view.snapshots:
+        family.add_metric([snapshot.host], counts[snapshot.host])
     return family
 
 

@@ -32,11 +32,15 @@ class Health(StrEnum):
 
 
 class Network(NamedTuple):
-    """A container's place on one network. An address is empty where it has none."""
+    """A container's place on one network. An address is empty where it has none.
+
+    `aliases` are the names that it was given there, beside its own; None where nobody looked.
+    """
 
     name: str
     ipv4: str = ""
     ipv6: str = ""
+    aliases: tuple[str, ...] | None = None
 
 
 class Port(NamedTuple):
@@ -75,6 +79,10 @@ class Container:
     ports: tuple[Port, ...] = ()
     fault: str = ""
 
+    def on(self, network: str) -> Network | None:
+        """Its place on the network of that name; None where it is not on it."""
+        return next((each for each in self.networks if each.name == network), None)
+
     @property
     def running(self) -> bool:
         """A paused container counts: it holds its address, and `up` shall say that it is mute."""
@@ -92,6 +100,7 @@ class Snapshot:
 
     `listed_at` is the time of the last good full list, None before the first. `lost_at` is the last
     moment at which the engine was heard, None while it is being heard; `error` says why not.
+    `alias_error` says why aliases that shall be known are not.
     `incumbents` are the ids that the last decision made current: the memory of the incumbent rule.
     `active` are the short ids (12 digits) to which kamal-proxy sends the traffic of each slot, by
     the slot's name; empty where its state is not read.
@@ -102,6 +111,7 @@ class Snapshot:
     listed_at: float | None = None
     lost_at: float | None = None
     error: str = ""
+    alias_error: str = ""
     incumbents: frozenset[str] = frozenset()
     active: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
     events: int = 0
@@ -169,6 +179,7 @@ class Reason(StrEnum):
     BAD_LABEL = "bad-label"
     BAD_ENDPOINT = "bad-endpoint"
     NO_ADDRESS = "no-address"
+    ALIAS_CONFLICT = "alias-conflict"
     DUPLICATE = "duplicate"
     UNREADABLE = "unreadable"
 
@@ -188,6 +199,20 @@ class Upstream(NamedTuple):
     authority: str
     scheme: str
     path: str
+
+
+class AliasConflict(NamedTuple):
+    """An alias of a role on one network, and the containers of several places that answer to it."""
+
+    host: str
+    network: str
+    alias: str
+    answering: tuple["Decision", ...]
+
+    @property
+    def strangers(self) -> list["Decision"]:
+        """Those that are not of the first one's place."""
+        return [each for each in self.answering if each.place != self.answering[0].place]
 
 
 class TargetGroup(NamedTuple):
@@ -215,3 +240,8 @@ class Decision:
     version: str = ""
     target: TargetGroup | None = None
     upstream: Upstream | None = None
+
+    @property
+    def place(self) -> object:
+        """What its names and its targets belong to: its slot, or itself where it is in none."""
+        return self.slot or self.container.id

@@ -12,7 +12,8 @@ from threading import Event as Flag
 
 import uvicorn
 
-from app import file_sd
+from app import alias_keeper, file_sd
+from app.discovery.aliases import inspects
 from app.discovery.labels import readable
 from app.engine import proxy_state
 from app.engine.client import Connection, DockerConnection
@@ -38,7 +39,7 @@ _HANGING_ENGINE_SECONDS = 3
 Connect = Callable[[EngineSettings], Connection]
 
 
-def connect(engine: EngineSettings) -> Connection:
+def connect(engine: EngineSettings) -> DockerConnection:
     """A connection to that engine. Raises EngineError."""
     return DockerConnection(engine.url, timeout=engine.timeout, silence=SILENCE_SECONDS)
 
@@ -69,12 +70,21 @@ def serve(settings: Settings, connect: Connect = connect) -> None:
             server.run()
 
 
+def keep_names(settings: Settings) -> None:
+    """Keeps the managed names until SIGTERM or SIGINT, and serves nothing."""
+    logging.basicConfig(level=settings.log_level.upper(), format=_LOG_FORMAT)
+    stopping = Flag()
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    with suppress(KeyboardInterrupt), watching(settings):
+        stopping.wait()
+
+
 @contextmanager
 def watching(
     settings: Settings, connect: Connect = connect, pace: Pace | None = None
 ) -> Iterator[State]:
     """A state that is kept true by a watcher for each engine, as long as the context lasts."""
-    is_readable = readable(settings)
+    is_readable, is_inspected = readable(settings), inspects(settings)
     storage = _storage(settings, is_readable)
     before = [
         storage.load(engine.host, engine.url) if storage else Snapshot(engine.host)
@@ -87,12 +97,14 @@ def watching(
         publish = state.publish
         if storage:
             publish = partial(_publish_and_save, state, storage, engine.url)
-        watcher = Watcher(snapshot, partial(connect, engine), publish, is_readable, pace)
+        watcher = Watcher(
+            snapshot, partial(connect, engine), publish, is_readable, is_inspected, pace
+        )
         watchers.append(watcher)
     for watcher in watchers:
         watcher.start()
     try:
-        with _proxy_followed(settings, state):
+        with _proxy_followed(settings, state), _names_kept(settings, state):
             yield state
     finally:
         for watcher in watchers:
@@ -109,6 +121,18 @@ def _proxy_followed(settings: Settings, state: State) -> Iterator[None]:
         yield
         return
     with proxy_state.following(file, partial(state.publish_active, engine.host)):
+        yield
+
+
+@contextmanager
+def _names_kept(settings: Settings, state: State) -> Iterator[None]:
+    with ExitStack() as stack:
+        for engine in settings.engines if settings.aliases.manage else ():
+            stack.enter_context(
+                alias_keeper.keeping(
+                    state, engine.host, settings.aliases.network, partial(connect, engine)
+                )
+            )
         yield
 
 

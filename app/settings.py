@@ -167,6 +167,17 @@ class EngineSettings(_Checked):
         return self.url.startswith("unix:")
 
 
+class AliasSettings(_Checked):
+    """Network aliases: whether the engine is asked who answers to them.
+
+    With `manage` kamal-sd gives each slot a name of its own on its own Docker `network`.
+    """
+
+    verify: bool = False
+    manage: bool = False
+    network: Annotated[str, AfterValidator(grammar.host_name)] = "kamal-sd"
+
+
 class ProxySettings(_Checked):
     """kamal-proxy: the port of its own metrics, and the file in which it keeps its state."""
 
@@ -202,6 +213,7 @@ class Settings(BaseSettings):
     defaults: EndpointSettings = EndpointSettings()
     roles: tuple[RoleSettings, ...] = ()
     accessories: bool = False
+    aliases: AliasSettings = AliasSettings()
     proxy: ProxySettings = ProxySettings()
     relay: RelaySettings = RelaySettings()
     file_sd: Path | None = None

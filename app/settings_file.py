@@ -17,6 +17,7 @@ from pydantic_settings import SettingsError as UnreadableVariableError
 from app.settings import (
     DEFAULT_ENGINE_URL,
     ENVIRONMENT_PREFIX,
+    AliasSettings,
     EndpointSettings,
     EngineSettings,
     ProxySettings,
@@ -37,6 +38,7 @@ _Lines = Mapping[tuple[str, ...], int]
 _BELOW = "__"
 _SECTIONS: dict[str, type[BaseModel]] = {
     "defaults": EndpointSettings,
+    "aliases": AliasSettings,
     "proxy": ProxySettings,
     "relay": RelaySettings,
 }

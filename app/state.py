@@ -62,6 +62,7 @@ class View:
         self.snapshots = tuple(snapshots.values())
         self.decisions = outcome.decisions
         self.changes_at = outcome.changes_at
+        self.conflicts = outcome.conflicts
         self._outcome = outcome
         self._settings = settings
         self._made_at = made_at
@@ -123,7 +124,12 @@ class View:
 
     def refused(self) -> set[Slot]:
         """The slots in which something runs that is no target, for a reason that can be mended."""
-        refusals = (Reason.NO_ADDRESS, Reason.BAD_ENDPOINT, Reason.DUPLICATE)
+        refusals = (
+            Reason.NO_ADDRESS,
+            Reason.ALIAS_CONFLICT,
+            Reason.BAD_ENDPOINT,
+            Reason.DUPLICATE,
+        )
         found = {
             each.slot
             for each in self.decisions

@@ -10,8 +10,8 @@ import httpx
 import pytest
 import yaml
 
-from tests.lab.kamal import HOST, App
-from tests.lab.process import LabError, free_port, wait_until
+from tests.lab.kamal import HOST, KAMAL, App
+from tests.lab.process import LabError, free_port, run, wait_until
 from tests.lab.sd import REPOSITORY
 from tests.lab.world import World
 
@@ -181,6 +181,31 @@ def assert_hardened(container: Mapping[str, Any], user: str) -> None:
     assert host["RestartPolicy"]["Name"] == "unless-stopped"
 
 
+def assert_commands_work(app: App) -> None:
+    assert "shop-web-v2" in app.kamal(
+        "accessory", "exec", "kamal-sd", "--reuse", f"{PROGRAM} explain --url http://127.0.0.1:9889"
+    )
+    # Without --reuse it is a container that lacks the `options`, and so the group of the socket.
+    assert "settings file" in app.kamal("accessory", "exec", "kamal-sd", "check --help")
+    assert "Uvicorn running" in app.kamal("accessory", "logs", "kamal-sd")
+
+
+def assert_the_hook_manages_names(app: App, town: Town) -> None:
+    """The shipped hook, by the program that the accessory has, and all of it taken away again."""
+    environment = app._environment()
+    environment["PATH"] = f"{KAMAL.parent}:{environment['PATH']}"
+    run(["sh", str(DEPLOY / "hooks/post-app-boot")], cwd=app.folder, env=environment)
+    network = town.docker("network", "inspect", "kamal-sd")
+    assert '"Internal": true' in network
+    assert set(re.findall(r'"Name": "(shop-[a-z]+-v[0-9])"', network)) == {
+        "shop-web-v2",
+        "shop-job-v2",
+    }
+    command = f"{PROGRAM} alias sync --remove"
+    assert "shop-web-v2 leaves" in app.kamal("accessory", "exec", "kamal-sd", "--reuse", command)
+    town.docker("network", "rm", "kamal-sd")
+
+
 def test_a_life_of_accessories(town: Town) -> None:
     for version in ("v1", "v2"):
         town.world.image(version)
@@ -204,12 +229,8 @@ def test_a_life_of_accessories(town: Town) -> None:
     ]
     assert len(town.query('count_over_time(up{job="kamal"}[5m])')) == len(ROLES)
 
-    assert "shop-web-v2" in app.kamal(
-        "accessory", "exec", "kamal-sd", "--reuse", f"{PROGRAM} explain --url http://127.0.0.1:9889"
-    )
-    # Without --reuse it is a container that lacks the `options`, and so the group of the socket.
-    assert "settings file" in app.kamal("accessory", "exec", "kamal-sd", "check --help")
-    assert "Uvicorn running" in app.kamal("accessory", "logs", "kamal-sd")
+    assert_commands_work(app)
+    assert_the_hook_manages_names(app, town)
 
     # --- a reboot, as for a new version ---
     before, files = town.container("shop-kamal-sd")["Id"], town.snapshots()

@@ -15,14 +15,22 @@ APP = Path(__file__).parent.parent / "app"
 # What each part may import of the others. A part is a package or a module right below app/.
 DOWNWARDS = {
     "__main__": {"cli"},
-    "cli": {"server", "engine", "discovery", "model", "settings", "settings_file", "grammar"},
-    "server": {"web", "engine", "state", "storage", "file_sd", "discovery", "model", "settings"},
+    "cli": {
+        *("server", "alias_keeper", "engine", "discovery", "deployfile"),
+        *("model", "settings", "settings_file", "grammar"),
+    },
+    "server": {
+        *("web", "engine", "state", "storage", "file_sd", "alias_keeper"),
+        *("discovery", "model", "settings"),
+    },
+    "alias_keeper": {"state", "engine", "discovery"},
     "web": {"state", "metrics", "discovery", "model", "settings", "grammar"},
     "engine": {"model"},
     "metrics": {"state", "discovery", "model"},
     "file_sd": {"state"},
     "state": {"discovery", "model", "settings"},
     "storage": {"model"},
+    "deployfile": {"grammar"},
     "discovery": {"model", "settings", "grammar"},
     "settings_file": {"settings"},
     "settings": {"grammar"},
@@ -42,16 +50,16 @@ ROOMS = {
     "pydantic": {"settings", "settings_file", "storage", "cli"},
     "pydantic_core": {"settings_file"},
     "pydantic_settings": {"settings", "settings_file"},
-    "yaml": {"settings_file"},
+    "yaml": {"settings_file", "deployfile"},
     "typer": {"cli"},
     "rich": {"cli"},
     "typing_extensions": {"discovery"},
 }
 # What is pure may take from the standard library: no time, no I/O, no chance, no threads.
-PURE = ["model", "grammar", "discovery", "engine.parse", "engine.ledger"]
+PURE = ["model", "grammar", "deployfile", "discovery", "engine.parse", "engine.ledger"]
 PURE_LIBRARY = {
-    "collections", "dataclasses", "enum", "fnmatch", "hashlib", "ipaddress", "json", "re",
-    "string", "types", "typing",
+    "collections", "dataclasses", "enum", "fnmatch", "hashlib", "ipaddress", "itertools", "json",
+    "re", "string", "types", "typing",
 }  # fmt: skip
 IMPURE_BUILTINS = {"open", "print", "input", "exec", "eval", "compile", "__import__", "breakpoint"}
 

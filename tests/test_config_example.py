@@ -8,6 +8,7 @@ import yaml
 from pydantic import BaseModel
 
 from app.settings import (
+    AliasSettings,
     EndpointSettings,
     EngineSettings,
     ProxySettings,
@@ -27,6 +28,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "engines": EngineSettings,
     "defaults": EndpointSettings,
     "roles": RoleSettings,
+    "aliases": AliasSettings,
     "proxy": ProxySettings,
     "relay": RelaySettings,
 }
@@ -67,7 +69,7 @@ def test_every_setting_is_in_it_and_nothing_else() -> None:
     assert set(DOCUMENT) == set(Settings.model_fields)
 
 
-@pytest.mark.parametrize("section", ["engines", "defaults", "proxy", "relay"])
+@pytest.mark.parametrize("section", ["engines", "defaults", "aliases", "proxy", "relay"])
 def test_every_setting_of_a_section_is_in_it_and_nothing_else(section: str) -> None:
     assert keys_of(section) == set(SECTIONS[section].model_fields)
 

@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from app import __revision__, __version__
 from app.engine import ledger
 from app.metrics import Metrics, RelayResult
-from app.model import Snapshot
+from app.model import Network, Snapshot
 from app.state import State
 from tests.builders import NOW, WEB, container, labels, settings, snapshot, stopped
 
@@ -207,3 +207,13 @@ def test_no_counter_has_a_second_series_that_says_when_it_was_made() -> None:
     text = scrape._metrics.text().decode()
     assert "kamal_sd_relay_bytes_total{" in text
     assert "_created" not in text
+
+
+def test_conflicts_of_aliases_are_counted_by_host() -> None:
+    networks = (Network("kamal", "172.18.0.5", aliases=("shop", "other")),)
+    web = container(networks=networks)
+    job = container("shop-job-v1", labels=labels(role="job"), networks=networks)
+    scrape = Scrape(
+        snapshot(web, job, host="a"), snapshot(host="b"), aliases={"verify": True}, **HOSTS
+    )
+    assert scrape.by_host("kamal_sd_alias_conflicts") == {"a": 2.0, "b": 0.0}

@@ -13,7 +13,7 @@ from app.discovery import http_sd
 from app.discovery.decide import decide
 from app.discovery.labels import readable
 from app.engine import ledger, parse
-from app.model import Decision, Kind, Reason, Snapshot
+from app.model import AliasConflict, Decision, Kind, Reason, Snapshot
 from app.settings import EngineSettings, Settings
 from tests import http_sd_reader
 from tests.timelines import KEPT, NEVER, TIMELINES, Step
@@ -31,11 +31,15 @@ class Instant(NamedTuple):
     t: float
     event: str
     decisions: tuple[Decision, ...]
+    conflicts: tuple[AliasConflict, ...]
 
 
-def replay(recorder: str, stage: str) -> Iterator[Instant]:
-    """The decisions after each recorded list and event, as the real ledger folds them."""
-    is_readable = readable(SETTINGS)
+def replay(recorder: str, stage: str, settings: Settings = SETTINGS) -> Iterator[Instant]:
+    """The decisions after each recorded list and event, as the real ledger folds them.
+
+    Where the settings verify aliases, the recorded inspects are folded, too.
+    """
+    is_readable = readable(settings)
     lines = gzip.decompress(
         (RECORDINGS / recorder / f"{stage}.ndjson.gz").read_bytes()
     ).splitlines()
@@ -58,11 +62,14 @@ def replay(recorder: str, stage: str) -> Iterator[Instant]:
                 snapshot = ledger.removed(snapshot, told.container_id)
             elif told.action == "start":
                 started.add(told.container_id)
+        elif settings.aliases.verify and line.get("inspect", {}).get("Id") in snapshot.containers:
+            inspected = line["inspect"]
+            snapshot = ledger.named(snapshot, inspected["Id"], parse.aliases(inspected))
         else:
             continue
-        outcome = decide([snapshot], SETTINGS, now)
+        outcome = decide([snapshot], settings, now)
         snapshot = replace(snapshot, incumbents=outcome.incumbents[""])
-        yield Instant(line["t"], event, outcome.decisions)
+        yield Instant(line["t"], event, outcome.decisions, outcome.conflicts)
 
 
 def _name_in(event: Mapping[str, Any]) -> str:

@@ -37,6 +37,7 @@ def test_without_any_setting_the_defaults_serve() -> None:
         "defaults": {**dict.fromkeys(EndpointSettings.model_fields), "labels": {}},
         "roles": (),
         "accessories": False,
+        "aliases": {"verify": False, "manage": False, "network": "kamal-sd"},
         "proxy": {"metrics_port": None, "state_file": None},
         "relay": {"address": "", "timeout": 10.0, "max_size": 67_108_864},
         "file_sd": None,

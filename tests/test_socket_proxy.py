@@ -5,7 +5,7 @@ import re
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -28,10 +28,24 @@ CONFIG = DEPLOY / "socket-proxy/haproxy.cfg"
 @pytest.fixture
 def proxy(engine: Engine, tmp_path: Path) -> Iterator[Path]:
     """HAProxy with the shipped configuration; where it listens and asks is the test's."""
+    with proxied(engine, tmp_path, CONFIG.read_text()) as place:
+        yield place
+
+
+@pytest.fixture
+def wide_proxy(engine: Engine, tmp_path: Path) -> Iterator[Path]:
+    """The same, with what aliases need switched on."""
+    text, switched = re.subn(r"^    #acl", "    acl", CONFIG.read_text(), flags=re.MULTILINE)
+    assert switched == 2
+    with proxied(engine, tmp_path, text) as place:
+        yield place
+
+
+@contextmanager
+def proxied(engine: Engine, tmp_path: Path, text: str) -> Iterator[Path]:
     require("haproxy")
     # Paths of sockets are short.
     place = Path(engine.directory) / "proxy.sock"
-    text = CONFIG.read_text()
     assert text.count("/run/kamal-sd/docker.sock") == text.count("/var/run/docker.sock") == 1
     file = tmp_path / "haproxy.cfg"
     file.write_text(
@@ -61,6 +75,12 @@ def ask(place: Path, request: str, *headers: str, body: str = "") -> tuple[int, 
     return int(answer.split()[1]), answer.decode(errors="replace")
 
 
+def have_network(engine: Engine, name: str, *options: str) -> None:
+    # The engine is all tests' own.
+    with suppress(LabError):
+        engine.docker("network", "create", *options, name)
+
+
 def start(engine: Engine, network: str = "none") -> str:
     image.build(engine, "shop:v1", "v1")
     labels = {"service": "shop", "role": "web", "destination": "", "prometheus.port": "9394"}
@@ -72,6 +92,52 @@ def start(engine: Engine, network: str = "none") -> str:
 
 
 # --- what passes ---
+
+
+def test_names_are_managed_through_it_where_it_lets_them(
+    engine: Engine, wide_proxy: Path, tmp_path: Path
+) -> None:
+    have_network(engine, "kamal-sd", "--internal")
+    have_network(engine, "kamal")
+    container = start(engine, "kamal")
+    config = tmp_path / "config.yml"
+    config.write_text("aliases: {manage: true}\ndefaults: {address: alias}\n")
+    with Server(tmp_path / "sd", f"unix://{wide_proxy}", config=config):
+        shown = "{{json .NetworkSettings.Networks}}"
+        wait_until(
+            lambda: (
+                "managed-by-kamal-sd" in engine.docker("inspect", f"--format={shown}", container)
+            ),
+            10,
+            "its name",
+        )
+    for request in (
+        "POST /v1.41/networks/kamal/connect",
+        "POST /v1.41/networks/kamal-sd%2f..%2fkamal/connect",
+        "POST /v1.41/networks/create",
+        f"POST /v1.41/containers/{container}/exec",
+        f"POST /v1.41/containers/{container}/json",
+        "GET /v1.41/networks/kamal-sd/connect",
+        f"DELETE /v1.41/networks/kamal-sd/{container}/connect",
+        f"GET /v1.41/containers/{container}/logs",
+    ):
+        status, _ = ask(wide_proxy, request, "Content-Length: 2", body="{}")
+        assert status == 403, request
+
+
+def test_without_the_right_to_inspect_nothing_is_lost(
+    engine: Engine, proxy: Path, tmp_path: Path
+) -> None:
+    have_network(engine, "kamal")
+    start(engine, "kamal")
+    config = tmp_path / "config.yml"
+    config.write_text("aliases: {verify: true}\ndefaults: {address: alias, alias: '{slot}'}\n")
+    with Server(tmp_path / "sd", f"unix://{proxy}", config=config) as server:
+        (target,) = server.targets()
+        assert target["targets"] == ["shop-web:9394"]
+        (told,) = server.get("/explain").json()["engines"]
+        assert "403" in told["alias_error"]
+        assert told["up"]
 
 
 def test_kamal_sd_works_through_it(engine: Engine, proxy: Path, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_what_was_saved_is_loaded(directory: Path) -> None:
         health=Health.UNHEALTHY,
         labels={"service": "shop", "role": "web", "destination": ""},
         network_mode="kamal",
-        networks=(Network("kamal", "172.18.0.5", "fd00::5"), Network("b")),
+        networks=(Network("kamal", "172.18.0.5", "fd00::5", aliases=("shop",)), Network("b")),
         ports=(Port(9394, "tcp", 49153, "0.0.0.0"), Port(80, "tcp")),
         fault="",
     )
@@ -264,3 +264,13 @@ def test_a_folder_that_cannot_be_used_is_an_error(mode: int) -> None:
         directory.chmod(0o700)
         with _without_privileges():
             Storage(directory, reads())
+
+
+def test_a_file_of_before_aliases_were_known_is_still_read(directory: Path) -> None:
+    saved(directory, container())
+    file = json.loads(the_file(directory).read_text())
+    for each in file["containers"]:
+        each["networks"] = [network[:3] for network in each["networks"]]
+    the_file(directory).write_text(json.dumps(file))
+    (found,) = loaded(directory).containers.values()
+    assert found.networks == (Network("kamal", "172.18.0.5"),)

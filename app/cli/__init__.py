@@ -4,26 +4,36 @@ import json
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from app import __revision__, __version__
+from app.cli import alias, deployfile
 from app.cli.health import UnhealthyError, ask_health
-from app.cli.source import Answer, Filters, SourceError, ask
+from app.cli.options import (
+    EXIT_FOUND,
+    EXIT_NO_ANSWER,
+    AsJson,
+    Config,
+    Destination,
+    Host,
+    Role,
+    Service,
+    Url,
+    fail,
+)
+from app.cli.source import Answer, Filters, SourceError, ask, ask_engines
 from app.cli.source import wait as ask_wait
 from app.cli.tables import explain_table, targets_table
 from app.discovery.explain import DecisionDocument
 from app.engine.recording import RecordedConnection, film
 from app.grammar import duration
 from app.server import serve as run_server
+from app.settings import Settings
 from app.settings_file import SettingsError, load
-
-# What a script may rely on; typer itself exits with 2 for a wrong usage.
-EXIT_FOUND = 1
-EXIT_NO_ANSWER = 3
 
 # How often whoever waits is told how far it has come.
 _PROGRESS_SECONDS = 1.0
@@ -40,19 +50,8 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Config = Annotated[
-    Path | None,
-    typer.Option("--config", "-c", envvar="KAMAL_SD_CONFIG", help="The settings file (YAML)."),
-]
-Url = Annotated[
-    str | None,
-    typer.Option(envvar="KAMAL_SD_URL", help="Ask this running server, not the engine."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
-Service = Annotated[list[str] | None, typer.Option(help="Only this service; repeatable.")]
-Role = Annotated[list[str] | None, typer.Option(help="Only this role; repeatable.")]
-Destination = Annotated[list[str] | None, typer.Option(help="Only this destination; repeatable.")]
-Host = Annotated[list[str] | None, typer.Option(help="Only this host; repeatable.")]
+deployfile.register(cli)
+cli.add_typer(alias.cli, name="alias")
 
 
 def main() -> None:
@@ -93,7 +92,7 @@ def serve(
     try:
         settings = load(config, options={"listen": listen} if listen else {})
     except SettingsError as error:
-        _fail(error, EXIT_FOUND)
+        fail(error, EXIT_FOUND)
     run_server(settings)
 
 
@@ -123,7 +122,7 @@ def demo(
         try:
             settings = load(options=options)
         except SettingsError as error:
-            _fail(error, EXIT_FOUND)
+            fail(error, EXIT_FOUND)
         run_server(settings, lambda _: RecordedConnection(playing, began))
 
 
@@ -203,7 +202,7 @@ def wait(
         try:
             document = ask_wait(url, filters, version, min(left, _PROGRESS_SECONDS))
         except SourceError as error:
-            _fail(error, EXIT_NO_ANSWER)
+            fail(error, EXIT_NO_ANSWER)
         if document["current"] or left <= 0:
             break
         if document["detail"] != told:
@@ -217,6 +216,12 @@ def wait(
 @cli.command()
 def check(
     config: Annotated[Path, typer.Argument(envvar="KAMAL_SD_CONFIG", help="The settings file.")],
+    engines: Annotated[
+        bool,
+        typer.Option(
+            "--engines", help="Look at the engines, too: which aliases do several answer to?"
+        ),
+    ] = False,
 ) -> None:
     """Check a settings file: each mistake with its line, its key and its mend.
 
@@ -225,9 +230,30 @@ def check(
     try:
         settings = load(config)
     except SettingsError as error:
-        _fail(error, EXIT_FOUND)
-    engines = ", ".join(engine.url for engine in settings.engines)
-    typer.echo(f"{config}: no mistakes; {len(settings.roles)} roles, engines: {engines}")
+        fail(error, EXIT_FOUND)
+    urls = ", ".join(engine.url for engine in settings.engines)
+    typer.echo(f"{config}: no mistakes; {len(settings.roles)} roles, engines: {urls}")
+    if engines:
+        _check_engines(settings)
+
+
+def _check_engines(settings: Settings) -> None:
+    aliases = settings.aliases.model_copy(update={"verify": True})
+    try:
+        document = ask_engines(settings.model_copy(update={"aliases": aliases})).document
+    except SourceError as error:
+        fail(error, EXIT_NO_ANSWER)
+    found = [conflict["detail"] for conflict in document["alias_conflicts"]]
+    for engine in document["engines"]:
+        name = engine["host"] or "the engine"
+        if engine["alias_error"]:
+            found.append(f"{name}: not all aliases are known: {engine['alias_error']}")
+        else:
+            typer.echo(f"{name}: answers, {engine['containers']} containers")
+    for each in found:
+        typer.echo(each, err=True)
+    if found:
+        raise typer.Exit(EXIT_FOUND)
 
 
 @cli.command()
@@ -242,7 +268,7 @@ def healthcheck(config: Config = None) -> None:
         typer.echo("; ".join(str(error).splitlines()), err=True)
         raise typer.Exit(EXIT_FOUND) from None
     except UnhealthyError as error:
-        _fail(error, EXIT_FOUND)
+        fail(error, EXIT_FOUND)
     typer.echo(words)
 
 
@@ -250,9 +276,9 @@ def _ask(url: str | None, config: Path | None, filters: Filters) -> Answer:
     try:
         return ask(url, config, filters)
     except SettingsError as error:
-        _fail(error, EXIT_FOUND)
+        fail(error, EXIT_FOUND)
     except SourceError as error:
-        _fail(error, EXIT_NO_ANSWER)
+        fail(error, EXIT_NO_ANSWER)
 
 
 def _filters(**wanted: list[str] | None) -> Filters:
@@ -273,9 +299,3 @@ def _print_engines(answer: Answer) -> None:
             name = engine["host"] or "the engine"
             # Not a str: rich would read [brackets] in an error as its markup.
             _errors.print(Text(f"{name} is not heard: {engine['error']}", style="red"))
-
-
-def _fail(error: Exception, code: int) -> NoReturn:
-    # A plain text, for a mistake's own brackets are no markup.
-    typer.echo(str(error), err=True)
-    raise typer.Exit(code)

@@ -6,12 +6,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple, TypeVar, cast
 from urllib.parse import urlencode
 
 from pydantic import TypeAdapter, ValidationError
 
 from app.discovery import http_sd
+from app.discovery.aliases import inspects
 from app.discovery.decide import decide
 from app.discovery.explain import ExplainDocument, explain
 from app.discovery.labels import readable
@@ -20,7 +22,7 @@ from app.engine.client import EngineError
 from app.engine.look import look
 from app.model import Snapshot
 from app.server import connect
-from app.settings import Settings
+from app.settings import EngineSettings, Settings
 from app.settings_file import load
 
 _TIMEOUT_SECONDS = 10.0
@@ -30,6 +32,7 @@ _WAIT = TypeAdapter(WaitDocument)
 _T = TypeVar("_T")
 
 Filters = Mapping[str, frozenset[str]]
+_NO_FILTERS: Filters = MappingProxyType({})
 
 
 class SourceError(Exception):
@@ -48,7 +51,7 @@ def ask(url: str | None, config: Path | None, filters: Filters) -> Answer:
 
     Raises SourceError, and SettingsError where the settings are wrong.
     """
-    return _of_server(url, filters) if url else _of_engines(load(config), filters)
+    return _of_server(url, filters) if url else ask_engines(load(config), filters)
 
 
 def _of_server(url: str, filters: Filters) -> Answer:
@@ -107,18 +110,19 @@ def _read(kind: TypeAdapter[_T], url: str, answer: bytes) -> _T:
         ) from None
 
 
-def _of_engines(settings: Settings, filters: Filters) -> Answer:
-    snapshots = [_look(settings, index) for index in range(len(settings.engines))]
+def ask_engines(settings: Settings, filters: Filters = _NO_FILTERS) -> Answer:
+    """The answer of a look at the engines of the settings. Raises SourceError."""
+    snapshots = [look_at(settings, engine) for engine in settings.engines]
     now = time.time()
-    decisions = decide(snapshots, settings, now).decisions
-    document = explain(snapshots, decisions, now)
-    return Answer(document, http_sd.body(http_sd.fragments(decisions), filters))
+    outcome = decide(snapshots, settings, now)
+    document = explain(snapshots, outcome.decisions, now, outcome.conflicts)
+    return Answer(document, http_sd.body(http_sd.fragments(outcome.decisions), filters))
 
 
-def _look(settings: Settings, index: int) -> Snapshot:
-    engine = settings.engines[index]
+def look_at(settings: Settings, engine: EngineSettings) -> Snapshot:
+    """One engine as it is now. Raises SourceError."""
     try:
-        return look(engine.host, connect(engine), readable(settings))
+        return look(engine.host, connect(engine), readable(settings), inspects(settings))
     except EngineError as error:
         raise SourceError(
             f"the engine at {engine.url} does not answer: {error}. "

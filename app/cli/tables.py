@@ -16,6 +16,7 @@ _BAD = frozenset(
         Reason.BAD_LABEL,
         Reason.BAD_ENDPOINT,
         Reason.NO_ADDRESS,
+        Reason.ALIAS_CONFLICT,
         Reason.DUPLICATE,
         Reason.UNREADABLE,
     }

@@ -1,18 +1,38 @@
 """How a container is reached: by a network alias or by its live IP, and where by the relay."""
 
+from typing import NamedTuple
+
 from app import grammar
+from app.discovery.aliases import Answering
 from app.discovery.endpoint import Endpoint
-from app.model import Container, Network, Reason, Refused, Slot, Upstream
+from app.model import Container, Decision, Network, Reason, Refused, Slot, Upstream
 from app.settings import AddressKind, EngineSettings
 
 _HOST_NETWORK = "host"
 
 
+class Address(NamedTuple):
+    """Where a scraper finds a container: `host:port`, of that kind. `note` is for people."""
+
+    kind: AddressKind
+    authority: str
+    note: str = ""
+
+
 def address_of(
-    container: Container, endpoint: Endpoint, slot: Slot, engine: EngineSettings
-) -> tuple[AddressKind, str]:
-    """The kind of the address that serves, and `host:port`. Raises Refused where there is none."""
-    wants_alias = endpoint.address == "alias" or (endpoint.address == "auto" and endpoint.alias)
+    generation: Decision,
+    endpoint: Endpoint,
+    slot: Slot,
+    engine: EngineSettings,
+    answering: Answering | None = None,
+) -> Address:
+    """The address that serves. Raises Refused where there is none.
+
+    `answering` says who answers to which alias; without it that is not checked.
+    """
+    container, port = generation.container, endpoint.port.number
+    has_alias = endpoint.alias or endpoint.name
+    wants_alias = endpoint.address == "alias" or (endpoint.address == "auto" and has_alias)
     is_on_host = container.network_mode == _HOST_NETWORK
     if endpoint.address == "alias" and endpoint.lane:
         raise Refused(
@@ -20,9 +40,34 @@ def address_of(
             "an alias cannot tell it from the current one; set address to relay or ip",
         )
     if not wants_alias or endpoint.lane or (is_on_host and endpoint.address != "alias"):
-        return "ip", join(_live_host(container, endpoint, engine), endpoint.port.number)
-    _network_named(endpoint.network, container)
-    return "alias", join(_alias(endpoint, slot), endpoint.port.number)
+        return Address("ip", join(_live_host(container, endpoint, engine), port))
+    if endpoint.name:
+        return Address("alias", join(endpoint.name, port))
+    if answering is None:
+        _network_named(endpoint.network, container)
+        return Address("alias", join(_alias(endpoint, slot), port))
+    return _verified(generation, endpoint, slot, answering)
+
+
+def _verified(
+    generation: Decision, endpoint: Endpoint, slot: Slot, answering: Answering
+) -> Address:
+    """The alias where it is the slot's alone. With `auto` the IP takes its place, else Refused."""
+    port = endpoint.port.number
+    network = _network_named(endpoint.network, generation.container)
+    alias = "" if endpoint.alias else answering.best_of(generation, network)
+    alias = alias or _alias(endpoint, slot)
+    objection = answering.objection(generation, network, alias)
+    is_unknown = network.aliases is None or answering.is_partial
+    note = objection.detail if objection else answering.note(generation, network, alias)
+    if is_unknown and not objection:
+        note = f"who answers to {alias} is not known"
+    if endpoint.address == "auto" and (objection or is_unknown):
+        return Address("ip", join(_ip(network), port), f"its IP is served: {note}")
+    if objection:
+        raise objection
+    # Whoever asked for it by name keeps it: an engine that tells nothing removes no target.
+    return Address("alias", join(alias, port), note)
 
 
 def upstream_of(container: Container, endpoint: Endpoint, engine: EngineSettings) -> Upstream:
@@ -66,9 +111,8 @@ def _address_of_host(engine: EngineSettings) -> str:
 
 
 def _network_named(name: str, container: Container) -> Network:
-    for network in container.networks:
-        if network.name == name:
-            return network
+    if network := container.on(name):
+        return network
     others = ", ".join(network.name for network in container.networks)
     raise Refused(
         Reason.NO_ADDRESS,

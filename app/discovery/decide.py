@@ -2,14 +2,17 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import NamedTuple
 
 from app.discovery import relay
+from app.discovery.aliases import Answering
 from app.discovery.endpoint import Caller, endpoints
 from app.discovery.incumbent import NEVER, Choice, choose, start_order
+from app.discovery.naming import full_name, is_open, names
 from app.discovery.slots import by_slot
 from app.discovery.target import one_series_each, with_target
-from app.model import Container, Decision, Reason, Refused, Slot, Snapshot
+from app.model import AliasConflict, Container, Decision, Reason, Refused, Slot, Snapshot
 from app.settings import Settings
 
 _NOBODY = Caller()
@@ -20,12 +23,14 @@ class Outcome(NamedTuple):
     """Decisions in a fixed order: by host and slot, in each slot the targets first.
 
     `incumbents` are the ids of each host's current containers, for the next decision to remember.
-    `changes_at` is the earliest time at which time alone may change a decision.
+    `changes_at` is the earliest time at which time alone may change a decision. `conflicts` are
+    known where aliases are verified.
     """
 
     decisions: tuple[Decision, ...]
     incumbents: Mapping[str, frozenset[str]]
     changes_at: float
+    conflicts: tuple[AliasConflict, ...] = ()
 
 
 def decide(
@@ -38,9 +43,18 @@ def decide(
     decisions: list[Decision] = []
     incumbents: dict[str, frozenset[str]] = {}
     changes_at = NEVER
+    conflicts: list[AliasConflict] = []
     for snapshot in snapshots:
         slots, others = by_slot(snapshot, settings)
         decisions += others
+        answering, managed = None, {}
+        if settings.aliases.verify:
+            answering = Answering(
+                chain(others, *slots.values()), is_partial=bool(snapshot.alias_error)
+            )
+            conflicts += answering.conflicts(snapshot.host)
+        if settings.aliases.manage:
+            managed = names(slot for slot in slots if slot.role)
         current: set[str] = set()
         for slot, generations in slots.items():
             choice = choose(
@@ -52,20 +66,32 @@ def decide(
                 active=snapshot.active.get(slot.name, ()) if slot.role else (),
             )
             for generation in generations:
-                decisions += _of_generation(slot, generation, choice, settings, caller)
+                name = managed.get(slot, "")
+                decisions += _of_generation(
+                    slot, generation, choice, settings, caller, answering, name
+                )
             if choice.current and not choice.kept:
                 current.add(choice.current.id)
             if snapshot.lost_at is None:
                 changes_at = min(changes_at, choice.changes_at)
         incumbents[snapshot.host] = frozenset(current)
     decisions.sort(key=_order)
-    return Outcome(tuple(one_series_each(decisions)), incumbents, changes_at)
+    return Outcome(tuple(one_series_each(decisions)), incumbents, changes_at, tuple(conflicts))
 
 
 def _of_generation(
-    slot: Slot, generation: Decision, choice: Choice, settings: Settings, caller: Caller
+    slot: Slot,
+    generation: Decision,
+    choice: Choice,
+    settings: Settings,
+    caller: Caller,
+    answering: Answering | None,
+    name: str,
 ) -> Iterator[Decision]:
-    """The decisions for one generation: one a metrics port where it is a target."""
+    """The decisions for one generation: one a metrics port where it is a target.
+
+    `name` is the slot's managed name, empty where it has none.
+    """
     try:
         wanted = endpoints(generation.container, generation.kind, slot, settings)
     except Refused as refused:
@@ -78,10 +104,11 @@ def _of_generation(
     if reason not in _TARGETS and not lane:
         yield generation
         return
+    name = full_name(name, settings.aliases.network) if is_open(generation.container) else ""
     for endpoint in wanted:
-        asked = endpoint._replace(address=caller.address or endpoint.address, lane=lane)
+        asked = endpoint._replace(address=caller.address or endpoint.address, lane=lane, name=name)
         try:
-            yield with_target(slot, generation, asked, settings, caller)
+            yield with_target(slot, generation, asked, settings, caller, answering)
         except Refused as refused:
             yield replace(generation, reason=refused.reason, detail=refused.detail)
 

@@ -37,6 +37,7 @@ class Endpoint(NamedTuple):
     """Where and how metrics are asked for. An empty text is left to the Prometheus job.
 
     `lane` is `next` for a candidate that is watched beside the current generation, else empty.
+    `name` is the slot's managed name, empty where it has none.
     """
 
     port: NamedPort
@@ -51,6 +52,7 @@ class Endpoint(NamedTuple):
     generations: Generations
     labels: Mapping[str, str]
     lane: str = ""
+    name: str = ""
 
 
 class _Wishes:

@@ -4,8 +4,9 @@ from collections.abc import Iterable
 
 from typing_extensions import TypedDict  # on Python 3.11 pydantic reads no other
 
+from app.discovery.aliases import advice, named
 from app.discovery.labels import scrub
-from app.model import Decision, Snapshot
+from app.model import AliasConflict, Decision, Snapshot
 
 
 class EngineDocument(TypedDict):
@@ -14,6 +15,7 @@ class EngineDocument(TypedDict):
     host: str
     up: bool
     error: str
+    alias_error: str
     containers: int
     list_age: float | None
     events: int
@@ -45,21 +47,36 @@ class DecisionDocument(TypedDict):
     instance: str
 
 
+class AliasConflictDocument(TypedDict):
+    """A network alias of a role to which others answer, too. `detail` is a sentence for people."""
+
+    host: str
+    network: str
+    alias: str
+    containers: list[str]
+    detail: str
+
+
 class ExplainDocument(TypedDict):
     """The whole document. `time` is the moment it speaks of."""
 
     time: float
     engines: list[EngineDocument]
+    alias_conflicts: list[AliasConflictDocument]
     decisions: list[DecisionDocument]
 
 
 def explain(
-    snapshots: Iterable[Snapshot], decisions: Iterable[Decision], now: float
+    snapshots: Iterable[Snapshot],
+    decisions: Iterable[Decision],
+    now: float,
+    conflicts: Iterable[AliasConflict] = (),
 ) -> ExplainDocument:
     """Everything that is known and decided, at `now`."""
     return {
         "time": round(now, 3),
         "engines": [_engine(snapshot, now) for snapshot in snapshots],
+        "alias_conflicts": [_conflict(conflict) for conflict in conflicts],
         "decisions": [_decision(decision) for decision in decisions],
     }
 
@@ -77,10 +94,24 @@ def _engine(snapshot: Snapshot, now: float) -> EngineDocument:
         "host": snapshot.host,
         "up": snapshot.up,
         "error": scrub(snapshot.error),
+        "alias_error": scrub(snapshot.alias_error),
         "containers": len(snapshot.containers),
         "list_age": None if listed_at is None else round(max(0.0, now - listed_at), 3),
         "events": snapshot.events,
         "reconnects": snapshot.reconnects,
+    }
+
+
+def _conflict(conflict: AliasConflict) -> AliasConflictDocument:
+    return {
+        "host": conflict.host,
+        "network": scrub(conflict.network),
+        "alias": scrub(conflict.alias),
+        "containers": [scrub(each.container.name) for each in conflict.answering],
+        "detail": scrub(
+            f"{conflict.alias} on the network {conflict.network} is answered by "
+            f"{named(conflict.answering)}; {advice(conflict.strangers)}"
+        ),
     }
 
 

@@ -5,15 +5,24 @@ from dataclasses import replace
 
 from app.discovery import labels, relay
 from app.discovery.address import address_of, nowhere, upstream_of
+from app.discovery.aliases import Answering
 from app.discovery.endpoint import Caller, Endpoint
 from app.model import Decision, Reason, Slot, TargetGroup
 from app.settings import Settings
 
 
 def with_target(
-    slot: Slot, generation: Decision, endpoint: Endpoint, settings: Settings, caller: Caller
+    slot: Slot,
+    generation: Decision,
+    endpoint: Endpoint,
+    settings: Settings,
+    caller: Caller,
+    answering: Answering | None = None,
 ) -> Decision:
-    """The decision with the target at that endpoint. Raises Refused where it has no address."""
+    """The decision with the target at that endpoint. Raises Refused where it has no address.
+
+    `answering` is needed where aliases are to be verified.
+    """
     engine = next(each for each in settings.engines if each.host == slot.host)
     is_kept = generation.reason is Reason.KEPT
     authority = settings.relay.address or caller.authority
@@ -21,6 +30,7 @@ def with_target(
         # It alone misses no scrape and meets no other container: docs/continuity.md.
         endpoint = endpoint._replace(address="relay")
     kind: str
+    note = ""
     upstream = None
     if endpoint.address == "relay":
         # Nobody is told the last one but who looks at this very machine.
@@ -33,14 +43,15 @@ def with_target(
     elif is_kept:
         kind, address = "none", nowhere(slot, endpoint.port.number)
     else:
-        kind, address = address_of(generation.container, endpoint, slot, engine)
+        kind, address, note = address_of(generation, endpoint, slot, engine, answering)
     group = TargetGroup(
         targets=(address,),
         labels=labels.meta_labels(slot, generation, endpoint, kind)
         | labels.scrape_labels(endpoint)
         | labels.plain_labels(slot, endpoint),
     )
-    return replace(generation, target=group, upstream=upstream)
+    detail = f"{generation.detail}; {note}" if note else generation.detail
+    return replace(generation, detail=detail, target=group, upstream=upstream)
 
 
 def one_series_each(decisions: Iterable[Decision]) -> Iterator[Decision]:

@@ -58,6 +58,10 @@ class StreamSilentError(EngineError):
     """No event came for so long that the stream may be dead. It has to be renewed."""
 
 
+class NoNetworkError(EngineError):
+    """There is no network of that name."""
+
+
 class EventStream(Protocol):
     """Events until the connection ends, however it does. `close` ends it from another thread."""
 
@@ -74,11 +78,29 @@ class Connection(Protocol):
     def containers(self, ids: Collection[str] = ()) -> object:
         """The engine's list of all its containers, stopped ones too, or of those with the ids."""
 
+    def inspect(self, container_id: str) -> object:
+        """All that the engine knows of a container; None where there is no such container."""
+
+    def close(self) -> None: ...
+
+
+class NetworkConnection(Protocol):
+    """The only calls that change anything. They raise EngineError, and nothing else."""
+
+    def join(self, network: str, container_id: str, aliases: Collection[str]) -> None:
+        """Connects a container to a network. Raises NoNetworkError where there is none such."""
+
+    def leave(self, network: str, container_id: str) -> None:
+        """Disconnects a container, even a stopped one, from a network."""
+
+    def make_network(self, network: str) -> None:
+        """Makes an internal network: it has no way out, and so changes nobody's default route."""
+
     def close(self) -> None: ...
 
 
 class DockerConnection:
-    """A connection to a Docker Engine, or to what speaks its API.
+    """Both kinds of connection to a Docker Engine, or to what speaks its API.
 
     `timeout` seconds are the most that an answer may take; `silence` seconds without an event end
     the stream. Raises EngineError where the engine does not answer.
@@ -98,6 +120,33 @@ class DockerConnection:
     def containers(self, ids: Collection[str] = ()) -> object:
         filters = {"id": sorted(ids)} if ids else None
         return _call(lambda: self._client.containers(all=True, filters=filters))
+
+    def inspect(self, container_id: str) -> object:
+        try:
+            return _call(lambda: self._client.inspect_container(container_id))
+        except EngineError as error:
+            if isinstance(error.__cause__, docker.errors.NotFound):
+                return None
+            raise
+
+    def join(self, network: str, container_id: str, aliases: Collection[str]) -> None:
+        try:
+            _call(
+                lambda: self._client.connect_container_to_network(
+                    container_id, network, aliases=list(aliases)
+                )
+            )
+        except EngineError as error:
+            cause = error.__cause__
+            if isinstance(cause, docker.errors.NotFound) and "network" in (cause.explanation or ""):
+                raise NoNetworkError(str(error)) from None
+            raise
+
+    def leave(self, network: str, container_id: str) -> None:
+        _call(lambda: self._client.disconnect_container_from_network(container_id, network))
+
+    def make_network(self, network: str) -> None:
+        _call(lambda: self._client.create_network(network, driver="bridge", internal=True))
 
     def close(self) -> None:
         self._client.close()

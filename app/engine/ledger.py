@@ -51,6 +51,13 @@ def died(before: Snapshot, container_id: str, now: float) -> Snapshot:
     return replace(after, incumbents=before.incumbents - {container_id})
 
 
+def named(before: Snapshot, container_id: str, aliases: Mapping[str, tuple[str, ...]]) -> Snapshot:
+    """After an inspect: the container has these aliases on each of its networks."""
+    known = before.containers[container_id]
+    networks = tuple(each._replace(aliases=aliases.get(each.name)) for each in known.networks)
+    return _with(before, {**before.containers, container_id: replace(known, networks=networks)})
+
+
 def told_to_stop(before: Snapshot, container_id: str) -> Snapshot:
     """After a signal that asks a container to end, which it may take its time for."""
     known = before.containers.get(container_id)
@@ -93,6 +100,7 @@ def _merge(before: Snapshot, fresh: Container, now: float, started: Collection[s
     known = before.containers.get(fresh.id)
     if known is None:
         return fresh
+    fresh = _with_aliases(fresh, known)
     if fresh.id not in started:
         if known.stopped and fresh.running and now < known.since + AFTERLIFE:
             return _without_life(fresh, known.since)
@@ -109,6 +117,15 @@ def _merge(before: Snapshot, fresh: Container, now: float, started: Collection[s
         # While a deploy pulls the tag again, the list names the image by its digest for a moment.
         fresh = replace(fresh, image=known.image)
     return known if fresh == known else fresh
+
+
+def _with_aliases(fresh: Container, known: Container) -> Container:
+    """No list has them, so they stay as they were seen last."""
+    aliases = {each.name: each.aliases for each in known.networks if each.aliases is not None}
+    if not aliases:
+        return fresh
+    networks = (each._replace(aliases=aliases.get(each.name)) for each in fresh.networks)
+    return replace(fresh, networks=tuple(networks))
 
 
 def _agree(known: Container, fresh: Container) -> bool:

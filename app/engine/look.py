@@ -5,16 +5,18 @@ from contextlib import closing
 
 from app.engine import ledger, parse
 from app.engine.client import Connection, EngineError
+from app.engine.inspection import Inspection, Inspects
 from app.engine.parse import Readable
 from app.model import Snapshot
 
 
-def look(host: str, connection: Connection, readable: Readable) -> Snapshot:
+def look(host: str, connection: Connection, readable: Readable, inspects: Inspects) -> Snapshot:
     """The engine's containers now. Closes the connection. Raises EngineError."""
     with closing(connection):
         answer = connection.containers()
         now = time.time()
         try:
-            return ledger.listed(Snapshot(host), parse.containers(answer, now, readable), now)
+            found = parse.containers(answer, now, readable)
         except TypeError as error:
             raise EngineError(str(error)) from None
+        return Inspection(connection, inspects).of(ledger.listed(Snapshot(host), found, now), found)

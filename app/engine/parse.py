@@ -5,7 +5,7 @@ compatible API, where lists and maps may be null.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from ipaddress import ip_address
 from typing import NamedTuple
 
@@ -16,6 +16,8 @@ Readable = Callable[[str], bool]
 # A value that is cut to this length is still too long for a label that must be whole.
 _MAX_VALUE = 2048
 
+# So many digits of an id are a name of the container in the engine's DNS.
+_SHORT_ID = 12
 _ID = re.compile(r"[0-9a-zA-Z_.-]{1,128}", re.ASCII)
 # go-units' HumanDuration, as in "Up 53 seconds (healthy)" or "Exited (137) About an hour ago".
 _STATUS_AGE = re.compile(
@@ -53,6 +55,28 @@ def containers(entries: object, now: float, readable: Readable) -> tuple[Contain
     if not isinstance(entries, list):
         raise TypeError(f"the engine's list of containers is a {type(entries).__name__}")
     return tuple(_container(number, entry, now, readable) for number, entry in enumerate(entries))
+
+
+def aliases(entry: object) -> dict[str, tuple[str, ...]]:
+    """The aliases on each network of `GET /containers/ID/json`. Raises TypeError or ValueError.
+
+    From API 1.45 on, `DNSNames` has all that the container answers to; before, `Aliases` has. Both
+    hold the short id and the host name, and `DNSNames` the container's name, which are no aliases.
+    Nothing else of the entry is kept: it holds the container's environment.
+    """
+    container = _mapping(entry)
+    host_name = _text(_mapping(container.get("Config")).get("Hostname"))
+    short_id, name = _text(container.get("Id"))[:_SHORT_ID], _text(container.get("Name"))
+    own = {short_id, name.removeprefix("/"), host_name, ""}
+    networks = _mapping(_mapping(container.get("NetworkSettings")).get("Networks"))
+    return {name: _aliases(_mapping(endpoint), own) for name, endpoint in networks.items()}
+
+
+def _aliases(endpoint: Mapping[str, object], own: Collection[str]) -> tuple[str, ...]:
+    names = endpoint.get("DNSNames") or endpoint.get("Aliases") or ()
+    if not isinstance(names, list | tuple):
+        raise TypeError(f"a {type(names).__name__} where a list of names is expected")
+    return tuple(sorted({_text(name)[:_MAX_VALUE] for name in names} - set(own)))
 
 
 def event(entry: object) -> Event | None:

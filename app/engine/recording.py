@@ -86,6 +86,9 @@ class RecordedConnection:
         _, entries = self._film.lists[max(0, index - 1)]
         return [entry for entry in entries if not ids or entry["Id"] in ids]
 
+    def inspect(self, container_id: str) -> object:  # noqa: ARG002 - none was recorded
+        return None
+
     def close(self) -> None:
         """Nothing is open."""
 

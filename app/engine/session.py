@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from app.engine import ledger, parse
 from app.engine.client import Connection, EngineError, StreamSilentError
+from app.engine.inspection import Inspection, Inspects
 from app.engine.parse import Event, Readable
 from app.model import Container, Snapshot
 
@@ -15,6 +16,8 @@ _DEATHS = frozenset({"die", "died"})
 _REMOVALS = frozenset({"destroy", "remove"})
 # 20.10 tells these a moment before its lists show them.
 _TOLD_EARLY = frozenset({"connect", "pause", "unpause"})
+# Only these can change the aliases of a container.
+_RENAMING = frozenset({"start", "connect"})
 # Above this many, one full list is cheaper than a filter that names them all.
 _MOST_LOOKS = 64
 
@@ -57,6 +60,7 @@ class Session:
         *,
         publish: Callable[[Snapshot], Snapshot],
         readable: Readable,
+        inspects: Inspects,
         pace: Pace,
     ) -> None:
         self.snapshot = snapshot
@@ -69,6 +73,7 @@ class Session:
         # Which containers to look at, and when, on the monotonic clock.
         self._due: dict[str, float] = {}
         self._told_early: set[str] = set()
+        self._inspection = Inspection(connection, inspects)
         self._list_due = 0.0
         self._eventful = True
         self._empty_before = False
@@ -126,6 +131,8 @@ class Session:
                 self._started.add(container_id)
             elif event.action in _TOLD_EARLY:
                 self._told_early.add(container_id)
+            if event.action in _RENAMING:
+                self._inspection.doubt(container_id)
             self._due[container_id] = now
 
     def _look(self) -> None:
@@ -150,6 +157,7 @@ class Session:
         self._list_due = now + self._pace.resync
         before = self.snapshot
         after = ledger.listed(before, found, time.time(), self._started)
+        self._inspection.listed(after)
         self._conclude(after, found, now)
         if after.containers is not before.containers and not self._eventful:
             raise StreamSilentError("a list shows what no event told")
@@ -165,6 +173,7 @@ class Session:
         """Publishes what an answer showed, and sees to what is left to look at."""
         self._started.clear()
         self._due = {key: due for key, due in self._due.items() if due > asked_at}
+        after = self._inspection.of(after, found)
         for container_id in self._told_early:
             self._due.setdefault(container_id, time.monotonic() + self._pace.settle)
         self._told_early.clear()

@@ -15,6 +15,7 @@ from threading import Thread
 
 from app.engine import ledger
 from app.engine.client import Connection, EngineError, EventStream, StreamSilentError
+from app.engine.inspection import Inspects
 from app.engine.parse import Readable
 from app.engine.session import End, Inbox, Pace, Session
 from app.model import Snapshot
@@ -36,6 +37,7 @@ class Watcher:
         connect: Callable[[], Connection],
         publish: Callable[[Snapshot], Snapshot],
         readable: Readable,
+        inspects: Inspects,
         pace: Pace | None = None,
     ) -> None:
         self._snapshot = before
@@ -43,6 +45,7 @@ class Watcher:
         self._connect = connect
         self._publish = publish
         self._readable = readable
+        self._inspects = inspects
         self._pace = pace or Pace()
         self._stopping = Flag()
         self._inbox = Inbox()
@@ -105,6 +108,7 @@ class Watcher:
                 self._inbox,
                 publish=self._published,
                 readable=self._readable,
+                inspects=self._inspects,
                 pace=self._pace,
             )
             session.run()

@@ -20,7 +20,7 @@ def router(state: State) -> APIRouter:
         """Every container that the engines show, and why it is a target or is none."""
         view = state.view
         decisions = view.decisions_for(Caller(authority=authority_of(request)))
-        document = explain(view.snapshots, decisions, state.now())
+        document = explain(view.snapshots, decisions, state.now(), view.conflicts)
         if wants_text(request):
             return PlainTextResponse(table(document))
         # For a person with curl as well as for a program.
@@ -49,7 +49,9 @@ def table(document: ExplainDocument) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-    return "\n".join([*map(_engine_line, document["engines"]), "", *lines]) + "\n"
+    conflicts = [f"alias conflict: {each['detail']}" for each in document["alias_conflicts"]]
+    engines = map(_engine_line, document["engines"])
+    return "\n".join([*engines, *conflicts, "", *lines]) + "\n"
 
 
 def _engine_line(engine: EngineDocument) -> str:
@@ -57,4 +59,6 @@ def _engine_line(engine: EngineDocument) -> str:
     if engine["list_age"] is None:
         return f"{name}: not listed yet. {engine['error']}".rstrip()
     listed = f"{engine['containers']} containers, listed {engine['list_age']:.0f} s ago"
+    if engine["alias_error"]:
+        listed += f"; not all aliases are known: {engine['alias_error']}"
     return f"{name}: up, {listed}" if engine["up"] else f"{name}: DOWN, {engine['error']}; {listed}"

@@ -6,7 +6,7 @@ import pytest
 from app.discovery.address import address_of, join, nowhere
 from app.discovery.endpoint import Endpoint
 from app.grammar import NamedPort
-from app.model import Container, Network, Reason, Refused, Slot
+from app.model import Container, Decision, Kind, Network, Reason, Refused, Slot
 from app.settings import EngineSettings
 from tests import http_sd_reader
 from tests.builders import URL, WEB, container
@@ -21,6 +21,10 @@ def endpoint(**given: Any) -> Endpoint:
 
 def on(*networks: Network, mode: str = "kamal") -> Container:
     return container(networks=networks, network_mode=mode)
+
+
+def generation(shown: Container) -> Decision:
+    return Decision("", shown, Kind.APP, Reason.CURRENT, "", slot=WEB)
 
 
 KAMAL = Network("kamal", ipv4="172.18.0.5")
@@ -74,7 +78,7 @@ ON_HOST = on(Network("host"), mode="host")
 def test_how_a_container_is_reached(
     shown: Container, wanted: dict[str, str], served: tuple[str, str]
 ) -> None:
-    assert address_of(shown, endpoint(**wanted), WEB, ENGINE) == served
+    assert address_of(generation(shown), endpoint(**wanted), WEB, ENGINE) == (*served, "")
 
 
 @pytest.mark.parametrize("kind", ["auto", "ip"])
@@ -85,7 +89,7 @@ def test_how_a_container_is_reached(
 def test_on_the_hosts_network_it_has_the_hosts_address(kind: str, host: str, address: str) -> None:
     engine = EngineSettings(url=URL, address=host)
     wanted = endpoint(address=kind, alias="shop-web")
-    assert address_of(ON_HOST, wanted, WEB, engine) == ("ip", address)
+    assert address_of(generation(ON_HOST), wanted, WEB, engine) == ("ip", address, "")
 
 
 @pytest.mark.parametrize(
@@ -124,7 +128,7 @@ def test_where_there_is_no_address_it_says_why(
     shown: Container, wanted: dict[str, str], words: str
 ) -> None:
     with pytest.raises(Refused) as caught:
-        address_of(shown, endpoint(**wanted), WEB, ENGINE)
+        address_of(generation(shown), endpoint(**wanted), WEB, ENGINE)
     assert caught.value.reason is Reason.NO_ADDRESS
     assert words in caught.value.detail
 

@@ -104,6 +104,18 @@ REASONS: list[tuple[Reason, list[Container], str, dict[str, Any], str]] = [
     (Reason.BAD_ENDPOINT, [container(labels=labels(port="70000"))], OLD.name, {}, "is no port"),
     (Reason.NO_ADDRESS, [container(networks=())], OLD.name, {}, "not on the network kamal"),
     (
+        Reason.ALIAS_CONFLICT,
+        [
+            container(networks=(Network("kamal", "172.18.0.5", aliases=("shop",)),)),
+            container(
+                "exporter", labels={}, networks=(Network("kamal", "172.18.0.6", aliases=("shop",)),)
+            ),
+        ],
+        OLD.name,
+        {"aliases": {"verify": True}, "defaults": {"address": "alias", "alias": "shop"}},
+        "the alias shop is answered by exporter (foreign), too",
+    ),
+    (
         Reason.DUPLICATE,
         [container(labels=labels(port="9394,9395"))],
         OLD.name,

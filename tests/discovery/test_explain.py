@@ -65,6 +65,7 @@ def engine(host: str, **given: object) -> dict[str, object]:
     nothing: dict[str, object] = {
         "up": False,
         "error": "",
+        "alias_error": "",
         "containers": 0,
         "list_age": None,
         "events": 0,

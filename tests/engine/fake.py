@@ -35,9 +35,10 @@ class FakeEngine:
     """Containers by id, and the lists that are shown of them.
 
     `asked` has all that was called, in order. `stale` are entries that lists show in place of the
-    true ones. A `refusal` is raised by whoever connects, a `fault` by whoever lists. `at_connect`
-    runs before the one, `at_list` after a list was made and before it is given. `open` counts the
-    connections that are not closed.
+    true ones, and `inspected` is what an inspect shows. A `refusal` is raised by whoever connects,
+    a `fault` by whoever lists, and an `inspect_fault` by whoever inspects. `at_connect` runs before
+    the one, `at_list` after a list was made and before it is given. `open` counts the connections
+    that are not closed.
     """
 
     def __init__(self, *entries: Entry) -> None:
@@ -46,6 +47,8 @@ class FakeEngine:
         self.asked: list[str] = []
         self.refusal: Exception | None = None
         self.fault: Exception | None = None
+        self.inspected: dict[str, object] = {}
+        self.inspect_fault: Exception | None = None
         self.at_connect: Callable[[], None] = lambda: None
         self.at_list: Callable[[], None] = lambda: None
         self.open = 0
@@ -114,6 +117,13 @@ class FakeConnection:
         answer = [shown[key] for key in sorted(shown) if not ids or key in ids]
         engine.at_list()
         return answer
+
+    def inspect(self, container_id: str) -> object:
+        engine = self._engine
+        engine.asked.append(f"inspect {container_id}")
+        if engine.inspect_fault:
+            raise engine.inspect_fault
+        return engine.inspected.get(container_id)
 
     def close(self) -> None:
         self._engine.open -= 1

@@ -7,9 +7,10 @@ from typing import Final
 
 from app.engine import ledger, parse
 from app.engine.client import EngineError
+from app.engine.inspection import Inspects
 from app.engine.parse import Event
 from app.engine.session import End, Inbox, Pace, Session
-from app.model import Snapshot
+from app.model import Container, Snapshot
 from tests.engine.fake import Entry, FakeEngine
 
 # Nothing is due but what a test is about.
@@ -30,6 +31,11 @@ def readable(_name: str) -> bool:
     return True
 
 
+def nobody(_container: Container) -> bool:
+    """Nobody's aliases are wanted."""
+    return False
+
+
 def running(snapshot: Snapshot) -> set[str]:
     return {key for key, each in snapshot.containers.items() if each.running}
 
@@ -38,7 +44,11 @@ class Play:
     """A session, and all that it published."""
 
     def __init__(
-        self, engine: FakeEngine, before: Snapshot | None = None, pace: Pace = CALM
+        self,
+        engine: FakeEngine,
+        before: Snapshot | None = None,
+        pace: Pace = CALM,
+        inspects: Inspects | None = None,
     ) -> None:
         self.engine = engine
         self.published: list[Snapshot] = []
@@ -50,6 +60,7 @@ class Play:
             self.inbox,
             publish=self._publish,
             readable=readable,
+            inspects=inspects or nobody,
             pace=pace,
         )
         engine.asked.clear()

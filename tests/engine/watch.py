@@ -8,7 +8,7 @@ from app.engine.session import Pace
 from app.engine.watcher import Watcher
 from app.model import Snapshot
 from tests.engine.fake import FakeEngine
-from tests.engine.play import readable
+from tests.engine.play import nobody, readable
 from tests.lab.process import wait_until
 
 QUICK: Final = Pace(settle=0.0, first_delay=0.01, longest_delay=0.02)
@@ -29,6 +29,7 @@ class Watch:
             engine.connect,
             self._publish,
             readable,
+            nobody,
             pace,
         )
 

@@ -5,8 +5,8 @@ from typing import get_type_hints
 import pytest
 
 from app.discovery.explain import DecisionDocument, EngineDocument, ExplainDocument
-from app.model import Snapshot
-from tests.builders import NOW, container, snapshot
+from app.model import Network, Snapshot
+from tests.builders import NOW, container, labels, snapshot
 from tests.web.site import TOWN, Site, town
 
 PLAIN = {"Accept": "text/plain"}
@@ -111,3 +111,25 @@ def test_a_container_without_a_name_is_told_by_its_id() -> None:
 def test_it_answers_head_and_nothing_that_writes() -> None:
     site = town()
     assert site.ask("/explain", method="POST").status_code == 405
+
+
+def test_conflicts_of_aliases_and_what_is_not_known_of_them_are_told() -> None:
+    networks = (Network("kamal", "172.18.0.5", aliases=("shop",)),)
+    web = container(networks=networks)
+    job = container("shop-job-v1", labels=labels(role="job"), networks=networks)
+    site = Site(snapshot(web, job, alias_error="it answered 403"), aliases={"verify": True})
+    (conflict,) = site.ask("/explain").json()["alias_conflicts"]
+    detail = (
+        "shop on the network kamal is answered by shop-web-v1, shop-job-v1; "
+        "give each an alias of its own in deploy.yml (options: network-alias)"
+    )
+    assert conflict == {
+        "host": "",
+        "network": "kamal",
+        "alias": "shop",
+        "containers": ["shop-web-v1", "shop-job-v1"],
+        "detail": detail,
+    }
+    text = site.ask("/explain", headers=PLAIN).text
+    assert f"alias conflict: {detail}\n" in text
+    assert "; not all aliases are known: it answered 403\n" in text

@@ -1,0 +1,98 @@
+"""`kamal-sd alias`: the managed names of the slots, without a server."""
+
+import logging
+import time
+from typing import Annotated
+
+import typer
+
+from app.alias_keeper import AliasKeeper
+from app.cli.options import EXIT_FOUND, EXIT_NO_ANSWER, Config, fail
+from app.cli.source import SourceError, look_at
+from app.discovery.decide import decide
+from app.discovery.naming import Move, clearance, plan
+from app.server import connect, keep_names
+from app.settings import EngineSettings, Settings
+from app.settings_file import SettingsError, load
+
+# An engine shows what was done a moment later, and what it shows may call for more.
+_ROUNDS = 5
+_SHOWN_SECONDS = 0.5
+
+cli = typer.Typer(
+    help="Give each role a name of its own that its current container alone answers to.",
+    no_args_is_help=True,
+)
+
+
+@cli.callback()
+def _alias() -> None: ...
+
+
+@cli.command()
+def sync(
+    config: Config = None,
+    once: Annotated[bool, typer.Option("--once", help="Do what is to be done, and end.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and end.")
+    ] = False,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Take all the names away again, and end.")
+    ] = False,
+) -> None:
+    """Put each role's name on kamal-sd's network where it belongs, and keep it there.
+
+    A server with aliases.manage does the same. With --once it is made for a hook. Exits with 1
+    where something could not be done.
+    """
+    try:
+        settings = load(config)
+    except SettingsError as error:
+        fail(error, EXIT_FOUND)
+    aliases = settings.aliases.model_copy(update={"manage": True})
+    settings = settings.model_copy(update={"aliases": aliases})
+    if not (once or dry_run or remove):
+        keep_names(settings)
+        return
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        done = [_sync(settings, each, dry_run=dry_run, remove=remove) for each in settings.engines]
+    except SourceError as error:
+        fail(error, EXIT_NO_ANSWER)
+    if not all(done):
+        raise typer.Exit(EXIT_FOUND)
+
+
+def _sync(settings: Settings, engine: EngineSettings, *, dry_run: bool, remove: bool) -> bool:
+    """Whether the names of one engine are where they belong, or would be."""
+    network = settings.aliases.network
+    keeper = AliasKeeper(engine.host, network, lambda: connect(engine))
+    told: set[Move] = set()
+    try:
+        for _ in range(_ROUNDS):
+            moves = _moves(settings, engine, remove=remove)
+            if not moves:
+                break
+            if not dry_run and not keeper.make(moves):
+                return False
+            for move in moves:
+                if move not in told:
+                    would = "would be done: " if dry_run else ""
+                    typer.echo(f"{would}{move} on the network {network}")
+            told |= set(moves)
+            if dry_run:
+                return True
+            time.sleep(_SHOWN_SECONDS)
+    finally:
+        keeper.close()
+    if not told:
+        typer.echo(f"{engine.host or engine.url}: nothing to do on the network {network}")
+    return True
+
+
+def _moves(settings: Settings, engine: EngineSettings, *, remove: bool) -> tuple[Move, ...]:
+    snapshot = look_at(settings, engine)
+    network = settings.aliases.network
+    if remove:
+        return clearance(snapshot, network)
+    return plan(snapshot, decide([snapshot], settings, time.time()).decisions, network)
