@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 BENCH_READY := $(VENV)/.bench-ready
 RELEASE_READY := $(VENV)/.release-ready
 
-.PHONY: help demo run test test-engines bench-continuity bench-relay check lint release lock clean
+.PHONY: help demo run test test-engines bench-continuity bench-names bench-relay check lint release lock clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
@@ -29,6 +29,9 @@ test-engines: $(READY) ## Other engines, and docs/engines.md anew: 6 minutes (ro
 
 bench-continuity: $(BENCH_READY) ## What deploys do to time series, way by way: 40 minutes (root on Debian)
 	$(BIN)/python -m tests.bench $(BENCH)
+
+bench-names: $(READY) ## Who has a managed name while Kamal deploys: 5 minutes (root on Debian)
+	$(BIN)/python -m tests.bench.names
 
 bench-relay: $(READY) ## What a scrape costs through the relay
 	$(BIN)/python -m tests.bench.relay

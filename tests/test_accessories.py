@@ -201,8 +201,13 @@ def assert_the_hook_manages_names(app: App, town: Town) -> None:
         "shop-web-v2",
         "shop-job-v2",
     }
+    # As the README has it.
+    town.docker("network", "connect", "kamal-sd", "shop-prometheus")
     command = f"{PROGRAM} alias sync --remove"
     assert "shop-web-v2 leaves" in app.kamal("accessory", "exec", "kamal-sd", "--reuse", command)
+    # What kamal-sd did not do is left.
+    assert "kamal-sd" in town.container("shop-prometheus")["NetworkSettings"]["Networks"]
+    town.docker("network", "disconnect", "kamal-sd", "shop-prometheus")
     town.docker("network", "rm", "kamal-sd")
 
 
