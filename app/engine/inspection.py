@@ -46,8 +46,8 @@ class Inspection:
                 entry = self._connection.inspect(container_id)
                 if entry is None:
                     continue
-                self._settled.add(container_id)
                 snapshot = ledger.named(snapshot, container_id, parse.aliases(entry))
+                self._settled.add(container_id)
             except EngineError as error:
                 self._failures[container_id] = str(error)
                 self._is_refused = True

@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
+from app.discovery.aliases import inspects
 from app.discovery.decide import Outcome, decide
+from app.discovery.explain import explain
 from app.model import Container, Decision, Network, Reason
 from tests.builders import NOW, container, labels, settings, snapshot, stopped
 
@@ -125,3 +127,37 @@ def test_unless_wished_nothing_is_verified() -> None:
     found = outcome(WEB, JOB, defaults={"address": "alias", "alias": "shop-web"})
     assert served(of_web(found)) == "shop-web:9394"
     assert not found.conflicts
+
+
+@pytest.mark.parametrize(
+    ("aliases", "asked"),
+    [
+        pytest.param({}, [], id="neither"),
+        pytest.param({"verify": True}, ["web", "foreign"], id="verify"),
+        pytest.param({"manage": True}, ["web", "dead"], id="manage"),
+    ],
+)
+def test_who_is_inspected(aliases: dict[str, bool], asked: list[str]) -> None:
+    managed = (Network("kamal-sd", "172.19.0.5"),)
+    shown = {
+        "web": container(networks=managed),
+        "foreign": FOREIGN,
+        "dead": stopped("shop-web-v0", 5, networks=managed),
+    }
+    is_inspected = inspects(settings(aliases=aliases))
+    assert [name for name, each in shown.items() if is_inspected(each)] == asked
+
+
+@pytest.mark.parametrize("hostile", ["<b>", "a b", "a/b", "x" * 2048, "\x1b[31m", "é"])
+def test_an_alias_that_no_resolver_takes_is_no_address_and_breaks_no_answer(hostile: str) -> None:
+    web = container("shop-web-v1", networks=on(hostile))
+    by_alias = VERIFIED | {"defaults": {"address": "alias"}}
+    assert of_web(outcome(web, **by_alias)).reason is Reason.NO_ADDRESS
+    beside = outcome(container("shop-web-v1", networks=on(hostile, "web")), **by_alias)
+    assert served(of_web(beside)) == "web:9394"
+    job = container("shop-job-v1", labels=labels(role="job"), networks=on(hostile))
+    found = outcome(web, job, **BY_ALIAS)
+    document = explain([], found.decisions, NOW, found.conflicts)
+    (conflict,) = document["alias_conflicts"]
+    words = [conflict["alias"], conflict["detail"], *(it["detail"] for it in document["decisions"])]
+    assert all(each.isprintable() and len(each) <= 1024 for each in words)

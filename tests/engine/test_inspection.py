@@ -9,7 +9,7 @@ from app.engine import ledger
 from app.engine.client import EngineError
 from app.engine.parse import aliases
 from app.model import Container
-from tests.engine.fake import FakeEngine, entry
+from tests.engine.fake import FakeConnection, FakeEngine, entry
 from tests.engine.play import CALM, Play
 
 
@@ -99,6 +99,47 @@ def test_one_that_cannot_be_read_leaves_the_others() -> None:
     play.run_until(lambda: play.published)
     assert known(play) == {"a": None, "b": ("b-alias",)}
     assert play.last.alias_error.startswith("a cannot be read: ")
+
+
+def test_one_that_can_no_longer_be_read_is_said_and_tried_again() -> None:
+    """What was known of it before is no longer sure."""
+    engine = engine_of("a")
+    play = Play(engine, inspects=everybody)
+    play.run_until(lambda: play.published)
+    engine.inspected["a"] = {"NetworkSettings": []}
+    play = Play(engine, play.last, pace=CALM._replace(resync=0.05), inspects=everybody)
+    play.run_until(lambda: engine.asked.count("list") >= 3)
+    assert play.last.alias_error.startswith("a cannot be read: ")
+    assert len(asked(engine)) == engine.asked.count("list")
+
+
+def test_one_that_is_always_refused_is_not_in_the_way_of_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = engine_of("a", "b", "c")
+    inspect = FakeConnection.inspect
+
+    def refuse(connection: FakeConnection, container_id: str) -> object:
+        found = inspect(connection, container_id)
+        if container_id == "a":
+            raise EngineError("it answered 500 Internal Server Error")
+        return found
+
+    monkeypatch.setattr(FakeConnection, "inspect", refuse)
+    play = Play(engine, pace=CALM._replace(resync=0.05), inspects=everybody)
+    play.run_until(lambda: engine.asked.count("list") >= 2)
+    assert asked(engine)[:4] == ["inspect a", "inspect b", "inspect c", "inspect a"]
+    assert known(play) == {"a": None, "b": ("b-alias",), "c": ("c-alias",)}
+    assert play.last.alias_error == "it answered 500 Internal Server Error"
+
+
+def test_after_a_refusal_nobody_is_asked_for_until_the_next_list() -> None:
+    engine = engine_of("a", "b")
+    engine.inspect_fault = EngineError("it answered 403 Forbidden")
+    play = Play(engine, inspects=everybody)
+    play.hear("start", "a", "b")
+    play.run_until(lambda: "look a b" in engine.asked and play.last.events)
+    assert asked(engine) == ["inspect a"]
 
 
 def test_one_that_has_just_gone_is_passed_over() -> None:
