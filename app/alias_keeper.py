@@ -2,14 +2,11 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from threading import Event as Flag
-from threading import Thread
+from collections.abc import Callable, Iterable
 
 from app.discovery.naming import MARK, Move, plan
 from app.engine.client import EngineError, NetworkConnection, NoNetworkError
-from app.state import State
+from app.state import View
 
 log = logging.getLogger(__name__)
 
@@ -19,22 +16,30 @@ Connect = Callable[[], NetworkConnection]
 _SHOWN_WITHIN_SECONDS = 5.0
 _FIRST_DELAY_SECONDS = 1.0
 _LONGEST_DELAY_SECONDS = 30.0
-# What is due later than that is looked at again; longer waits overflow at some point.
-_LONGEST_WAIT_SECONDS = 3600.0
-# An engine that hangs in the middle of an answer does not hold up the end.
-_STOP_SECONDS = 1.0
 
 
 class AliasKeeper:
     """Makes the moves on one engine's network. `connect` raises EngineError."""
 
     def __init__(self, host: str, network: str, connect: Connect) -> None:
+        self._of_host = host
         self._host = host or "engine"
         self._network = network
         self._connect = connect
         self._connection: NetworkConnection | None = None
         self._done: dict[Move, float] = {}
         self._errors: dict[Move, str] = {}
+        self._delay = _FIRST_DELAY_SECONDS
+
+    def act(self, view: View) -> float | None:
+        """Puts the names where the view wants them; the seconds after which to try again."""
+        snapshot = next(each for each in view.snapshots if each.host == self._of_host)
+        decisions = (each for each in view.decisions if each.host == self._of_host)
+        if self.make(plan(snapshot, decisions, self._network)):
+            self._delay = _FIRST_DELAY_SECONDS
+            return None
+        delay, self._delay = self._delay, min(2 * self._delay, _LONGEST_DELAY_SECONDS)
+        return delay
 
     def make(self, moves: Iterable[Move]) -> bool:
         """Makes those that were not made just now, in their order; whether all went well.
@@ -46,7 +51,7 @@ class AliasKeeper:
         self._done = {each: at for each, at in self._done.items() if each in moves and now < at}
         errors: dict[Move, str] = {}
         for move in moves:
-            is_orphaned = any(move.name == failed.name for failed in errors)
+            is_orphaned = any(failed.name in move.name.split() for failed in errors)
             if move in self._done or is_orphaned:
                 continue
             try:
@@ -93,44 +98,3 @@ class AliasKeeper:
 
     def _words(self, move: Move) -> str:
         return f"{move} on the network {self._network}"
-
-
-@contextmanager
-def keeping(state: State, host: str, network: str, connect: Connect) -> Iterator[None]:
-    """Keeps the names of one engine's slots, as long as the context lasts. They stay afterwards."""
-    changed, stopping = Flag(), Flag()
-    keeper = AliasKeeper(host, network, connect)
-    with state.telling(changed.set):
-        thread = Thread(
-            target=_run,
-            args=(keeper, state, host, network, changed, stopping),
-            name=f"names {host or 'engine'}",
-            daemon=True,
-        )
-        thread.start()
-        try:
-            yield
-        finally:
-            stopping.set()
-            changed.set()
-            thread.join(_STOP_SECONDS)
-
-
-def _run(
-    keeper: AliasKeeper, state: State, host: str, network: str, changed: Flag, stopping: Flag
-) -> None:
-    delay = _FIRST_DELAY_SECONDS
-    while not stopping.is_set():
-        changed.clear()
-        view = state.view
-        # Time alone may change a decision; then nobody tells.
-        wait = view.changes_at - state.now()
-        snapshot = next(each for each in view.snapshots if each.host == host)
-        decisions = (each for each in view.decisions if each.host == host)
-        moves = plan(snapshot, decisions, network)
-        if keeper.make(moves):
-            delay = _FIRST_DELAY_SECONDS
-        else:
-            wait, delay = delay, min(2 * delay, _LONGEST_DELAY_SECONDS)
-        changed.wait(min(max(0.0, wait), _LONGEST_WAIT_SECONDS))
-    keeper.close()

@@ -8,17 +8,14 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event as Flag
-from threading import Thread
 
-from app.state import State
+from app.follower import Follower
+from app.state import State, View
 
 log = logging.getLogger(__name__)
 
 # A full disk or a folder that is not mounted yet may be mended at any time.
 _RETRY_SECONDS = 5.0
-# What is due later than that is looked at again; longer waits overflow at some point.
-_LONGEST_WAIT_SECONDS = 3600.0
 # Prometheus often runs as another user.
 _MODE = 0o644
 
@@ -29,36 +26,32 @@ def writing(path: Path, state: State) -> Iterator[None]:
 
     Nothing is written before every engine was listed once, so no error empties the file.
     """
-    changed, stopping = Flag(), Flag()
-    with state.telling(changed.set):
-        thread = Thread(
-            target=_run, args=(path, state, changed, stopping), name="file_sd", daemon=True
-        )
-        thread.start()
-        try:
-            yield
-        finally:
-            stopping.set()
-            changed.set()
-            thread.join()
+    follower = Follower(state, _Writer(path).act, "file_sd")
+    follower.start()
+    try:
+        yield
+    finally:
+        follower.stop()
+        follower.join()
 
 
-def _run(path: Path, state: State, changed: Flag, stopping: Flag) -> None:
-    failing = False
-    while not stopping.is_set():
-        changed.clear()
-        view = state.view
-        # Time alone may change a decision; then nobody tells.
-        wait = view.changes_at - state.now()
+class _Writer:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._failing = False
+
+    def act(self, view: View) -> float | None:
+        """Writes what the view says; the seconds after which to try again."""
         try:
             if view.ready:
-                _write(path, view.answer({}).body)
-                failing = False
+                _write(self._path, view.answer({}).body)
+                self._failing = False
         except OSError as error:
-            if not failing:
-                log.warning("%s: the targets cannot be written: %s", path, error.strerror)
-            failing, wait = True, _RETRY_SECONDS
-        changed.wait(min(max(0.0, wait), _LONGEST_WAIT_SECONDS))
+            if not self._failing:
+                log.warning("%s: the targets cannot be written: %s", self._path, error.strerror)
+            self._failing = True
+            return _RETRY_SECONDS
+        return None
 
 
 def _write(path: Path, content: bytes) -> None:

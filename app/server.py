@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -12,13 +12,15 @@ from threading import Event as Flag
 
 import uvicorn
 
-from app import alias_keeper, file_sd
+from app import file_sd
+from app.alias_keeper import AliasKeeper
 from app.discovery.aliases import inspects
 from app.discovery.labels import readable
 from app.engine import proxy_state
 from app.engine.client import Connection, DockerConnection
 from app.engine.session import Pace
 from app.engine.watcher import Watcher
+from app.follower import Follower
 from app.model import Snapshot
 from app.settings import EngineSettings, Settings
 from app.state import State
@@ -101,17 +103,14 @@ def watching(
             snapshot, partial(connect, engine), publish, is_readable, is_inspected, pace
         )
         watchers.append(watcher)
-    for watcher in watchers:
-        watcher.start()
+    threads: list[Watcher | Follower] = [*watchers, *_keepers(settings, state)]
+    for each in threads:
+        each.start()
     try:
-        with _proxy_followed(settings, state), _names_kept(settings, state):
+        with _proxy_followed(settings, state):
             yield state
     finally:
-        for watcher in watchers:
-            watcher.stop()
-        deadline = time.monotonic() + _HANGING_ENGINE_SECONDS
-        for watcher in watchers:
-            watcher.join(max(0.0, deadline - time.monotonic()))
+        _end(threads)
 
 
 @contextmanager
@@ -124,16 +123,20 @@ def _proxy_followed(settings: Settings, state: State) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _names_kept(settings: Settings, state: State) -> Iterator[None]:
-    with ExitStack() as stack:
-        for engine in settings.engines if settings.aliases.manage else ():
-            stack.enter_context(
-                alias_keeper.keeping(
-                    state, engine.host, settings.aliases.network, partial(connect, engine)
-                )
-            )
-        yield
+def _keepers(settings: Settings, state: State) -> Iterator[Follower]:
+    """Those that keep the managed names, one an engine."""
+    for engine in settings.engines if settings.aliases.manage else ():
+        keeper = AliasKeeper(engine.host, settings.aliases.network, partial(connect, engine))
+        yield Follower(state, keeper.act, f"names {engine.host or 'engine'}", keeper.close)
+
+
+def _end(threads: Collection[Watcher | Follower]) -> None:
+    """Has them all end, and waits for it, but not for an engine that hangs."""
+    for each in threads:
+        each.stop()
+    deadline = time.monotonic() + _HANGING_ENGINE_SECONDS
+    for each in threads:
+        each.join(max(0.0, deadline - time.monotonic()))
 
 
 def _publish_and_save(state: State, storage: Storage, url: str, snapshot: Snapshot) -> Snapshot:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import yaml
 
 from tests.lab.kamal import HOST, KAMAL, App
-from tests.lab.process import LabError, free_port, run, wait_until
+from tests.lab.process import LabError, free_port, wait_until
 from tests.lab.sd import REPOSITORY
 from tests.lab.world import World
 
@@ -190,11 +191,18 @@ def assert_commands_work(app: App) -> None:
     assert "Uvicorn running" in app.kamal("accessory", "logs", "kamal-sd")
 
 
+def deploy_with_hook(app: App, version: str) -> None:
+    """The shipped hook calls Kamal in its turn, in the middle of the deploy."""
+    hook = app.folder / ".kamal/hooks/post-app-boot"
+    hook.parent.mkdir(exist_ok=True)
+    shutil.copy(DEPLOY / "hooks/post-app-boot", hook)
+    app._variables["PATH"] = f"{KAMAL.parent}:{app._environment()['PATH']}"
+    app.deploy(version)
+    hook.unlink()
+
+
 def assert_the_hook_manages_names(app: App, town: Town) -> None:
-    """The shipped hook, by the program that the accessory has, and all of it taken away again."""
-    environment = app._environment()
-    environment["PATH"] = f"{KAMAL.parent}:{environment['PATH']}"
-    run(["sh", str(DEPLOY / "hooks/post-app-boot")], cwd=app.folder, env=environment)
+    """What the shipped hook did while Kamal deployed, and all of it taken away again."""
     network = town.docker("network", "inspect", "kamal-sd")
     assert '"Internal": true' in network
     assert set(re.findall(r'"Name": "(shop-[a-z]+-v[0-9])"', network)) == {
@@ -225,7 +233,7 @@ def test_a_life_of_accessories(town: Town) -> None:
     assert_hardened(town.container("shop-prometheus"), "65534:65534")
     town.wait_scraped("v1")
 
-    app.deploy("v2")
+    deploy_with_hook(app, "v2")
     town.wait_scraped("v2")
     # Through the deploy no scrape was missed, and no series is new.
     assert [each["value"][1] for each in town.query('min_over_time(up{job="kamal"}[5m])')] == [

@@ -3,16 +3,18 @@
 import json
 import sys
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app import alias_keeper
-from app.alias_keeper import AliasKeeper, keeping
+from app.alias_keeper import AliasKeeper
 from app.discovery.naming import MARK, Move
 from app.engine.client import EngineError, NoNetworkError
+from app.follower import Follower
 from app.state import State
 from tests.builders import Clock, container, settings, snapshot
 from tests.lab import image
@@ -108,6 +110,14 @@ def test_nobody_leaves_a_name_that_no_other_one_could_take(
     assert network.asked[-2:] == ["join net 2", "leave net 1"]
 
 
+def test_a_further_alias_does_not_let_the_old_one_leave(
+    keeper: AliasKeeper, network: FakeNetwork
+) -> None:
+    network.faults["join net 2"] = [EngineError("no")]
+    assert not keeper.make((NEW, OLD._replace(name="extra shop-web")))
+    assert "leave net 1" not in network.asked
+
+
 def test_the_network_is_made_where_there_is_none(keeper: AliasKeeper, network: FakeNetwork) -> None:
     network.faults["join net 2"] = [NoNetworkError("404")]
     assert keeper.make((NEW,))
@@ -125,10 +135,21 @@ def test_where_it_may_not_be_made_it_says_how(
     assert told.endswith("make it with: docker network create --internal net")
 
 
+@contextmanager
+def keeping(state: State, network: FakeNetwork) -> Iterator[None]:
+    """A keeper that follows the state, as the server has it."""
+    keeper = AliasKeeper("", "kamal-sd", network.connect)
+    follower = Follower(state, keeper.act, "names", keeper.close)
+    follower.start()
+    yield
+    follower.stop()
+    follower.join(10)
+
+
 def test_it_acts_at_each_change_and_ends(network: FakeNetwork) -> None:
     state = State([snapshot()], settings(aliases={"manage": True}), Clock())
     before = threading.active_count()
-    with keeping(state, "", "kamal-sd", network.connect):
+    with keeping(state, network):
         state.publish(snapshot(container()))
         assert network.called.wait(10)
     assert threading.active_count() == before
@@ -141,7 +162,7 @@ def test_after_a_failure_it_tries_again(
     monkeypatch.setattr(alias_keeper, "_FIRST_DELAY_SECONDS", 0.01)
     network.faults["connect"] = [EngineError("down")]
     state = State([snapshot(container())], settings(aliases={"manage": True}), Clock())
-    with keeping(state, "", "kamal-sd", network.connect):
+    with keeping(state, network):
         assert network.called.wait(10)
     assert network.asked.count("connect") == 2
 

@@ -295,7 +295,11 @@ def _chosen(answer: Answer, filters: Filters) -> list[DecisionDocument]:
 
 def _print_engines(answer: Answer) -> None:
     for engine in answer.document["engines"]:
+        name = engine["host"] or "the engine"
         if not engine["up"]:
-            name = engine["host"] or "the engine"
             # Not a str: rich would read [brackets] in an error as its markup.
             _errors.print(Text(f"{name} is not heard: {engine['error']}", style="red"))
+        if engine["alias_error"]:
+            _errors.print(Text(f"{name}: not all aliases are known: {engine['alias_error']}"))
+    for conflict in answer.document["alias_conflicts"]:
+        _errors.print(Text(f"alias conflict: {conflict['detail']}", style="red"))

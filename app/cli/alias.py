@@ -55,16 +55,26 @@ def sync(
         keep_names(settings)
         return
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    # One that fails keeps the others from nothing.
+    code = max(
+        _code_of(settings, each, dry_run=dry_run, remove=remove) for each in settings.engines
+    )
+    if code:
+        raise typer.Exit(code)
+
+
+def _code_of(settings: Settings, engine: EngineSettings, *, dry_run: bool, remove: bool) -> int:
     try:
-        done = [_sync(settings, each, dry_run=dry_run, remove=remove) for each in settings.engines]
+        done = _sync(settings, engine, dry_run=dry_run, remove=remove)
     except SourceError as error:
-        fail(error, EXIT_NO_ANSWER)
-    if not all(done):
-        raise typer.Exit(EXIT_FOUND)
+        typer.echo(str(error), err=True)
+        return EXIT_NO_ANSWER
+    return 0 if done else EXIT_FOUND
 
 
 def _sync(settings: Settings, engine: EngineSettings, *, dry_run: bool, remove: bool) -> bool:
     """Whether the names of one engine are where they belong, or would be."""
+    place = engine.host or engine.url
     network = settings.aliases.network
     keeper = AliasKeeper(engine.host, network, lambda: connect(engine))
     told: set[Move] = set()
@@ -83,10 +93,13 @@ def _sync(settings: Settings, engine: EngineSettings, *, dry_run: bool, remove: 
             if dry_run:
                 return True
             time.sleep(_SHOWN_SECONDS)
+        else:
+            typer.echo(f"{place}: does not show what was done; try again", err=True)
+            return False
     finally:
         keeper.close()
     if not told:
-        typer.echo(f"{engine.host or engine.url}: nothing to do on the network {network}")
+        typer.echo(f"{place}: nothing to do on the network {network}")
     return True
 
 

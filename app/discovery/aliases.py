@@ -84,7 +84,10 @@ class Answering:
     def note(self, decision: Decision, network: Network, alias: str) -> str:
         """What is to be known of an alias that is the slot's alone."""
         others = self._others(decision, network, alias)
-        return f"while {named(others)} runs, both answer to {alias}" if others else ""
+        if not others:
+            return ""
+        runs = "runs, both" if len(others) == 1 else "run, all"
+        return f"while {named(others)} {runs} answer to {alias}"
 
     def _others(self, decision: Decision, network: Network, alias: str) -> Sequence[Decision]:
         answering = self._by_name.get(_Name(network.name, alias), ())

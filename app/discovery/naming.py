@@ -9,18 +9,22 @@ from typing import Literal, NamedTuple
 
 from app import grammar
 from app.discovery.incumbent import start_order
+from app.discovery.labels import scrub
 from app.model import Container, Decision, Health, Kind, Network, Reason, Slot, Snapshot
 
 # Whoever joins the network by kamal-sd has this alias, too. It is how it knows its own work again:
 # of all that can be said at a join, Podman keeps nothing but aliases.
 MARK = "managed-by-kamal-sd"
 
-# The network of another container, the host's, or none: the engine lets nobody from there join.
-_CLOSED_NETWORK_MODES = ("container:", "host", "none")
+# The host's network and none. As from another container's, the engine lets nobody from there join.
+_CLOSED_NETWORK_MODES = frozenset({"host", "none"})
 
 
 class Move(NamedTuple):
-    """A container joins kamal-sd's network under a name, or leaves it."""
+    """A container joins kamal-sd's network under a name, or leaves it.
+
+    `name` is what it is to be called there, and of one that leaves all that it was called.
+    """
 
     kind: Literal["join", "leave"]
     container_id: str
@@ -51,7 +55,8 @@ def full_name(name: str, network: str) -> str:
 
 def is_open(container: Container) -> bool:
     """Whether the engine lets the container onto a further network."""
-    return not container.network_mode.startswith(_CLOSED_NETWORK_MODES)
+    mode = container.network_mode
+    return mode not in _CLOSED_NETWORK_MODES and not mode.startswith("container:")
 
 
 def is_managed(place: Network) -> bool:
@@ -124,4 +129,4 @@ def _names_at(place: Network) -> list[str]:
 
 
 def _move(kind: Literal["join", "leave"], container: Container, name: str) -> Move:
-    return Move(kind, container.id, container.name or container.id[:12], name)
+    return Move(kind, container.id, scrub(container.name or container.id[:12]), scrub(name))

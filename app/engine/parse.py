@@ -7,6 +7,7 @@ compatible API, where lists and maps may be null.
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from ipaddress import ip_address
+from itertools import takewhile
 from typing import NamedTuple
 
 from app.model import Container, Health, Network, Port, State
@@ -60,23 +61,33 @@ def containers(entries: object, now: float, readable: Readable) -> tuple[Contain
 def aliases(entry: object) -> dict[str, tuple[str, ...]]:
     """The aliases on each network of `GET /containers/ID/json`. Raises TypeError or ValueError.
 
-    From API 1.45 on, `DNSNames` has all that the container answers to; before, `Aliases` has. Both
-    hold the short id and the host name, and `DNSNames` the container's name, which are no aliases.
+    From API 1.45 on, `DNSNames` has all that the container answers to, and before, `Aliases` has:
+    its short id and its host name, too, which are no aliases. In `Aliases` the ones that were asked
+    for come first, so that one which is spelled as the host name is told from it.
     Nothing else of the entry is kept: it holds the container's environment.
     """
     container = _mapping(entry)
     host_name = _text(_mapping(container.get("Config")).get("Hostname"))
     short_id, name = _text(container.get("Id"))[:_SHORT_ID], _text(container.get("Name"))
-    own = {short_id, name.removeprefix("/"), host_name, ""}
+    own = {short_id, name.removeprefix("/"), host_name}
     networks = _mapping(_mapping(container.get("NetworkSettings")).get("Networks"))
-    return {name: _aliases(_mapping(endpoint), own) for name, endpoint in networks.items()}
+    return {
+        name: _aliases(_mapping(endpoint), short_id, own) for name, endpoint in networks.items()
+    }
 
 
-def _aliases(endpoint: Mapping[str, object], own: Collection[str]) -> tuple[str, ...]:
-    names = endpoint.get("DNSNames") or endpoint.get("Aliases") or ()
-    if not isinstance(names, list | tuple):
+def _aliases(
+    endpoint: Mapping[str, object], short_id: str, own: Collection[str]
+) -> tuple[str, ...]:
+    given = takewhile(lambda name: name != short_id, _names(endpoint.get("Aliases")))
+    answered = set(_names(endpoint.get("DNSNames"))) - set(own)
+    return tuple(sorted({*given, *answered} - {""}))
+
+
+def _names(names: object) -> list[str]:
+    if not isinstance(names, list | None):
         raise TypeError(f"a {type(names).__name__} where a list of names is expected")
-    return tuple(sorted({_text(name)[:_MAX_VALUE] for name in names} - set(own)))
+    return [_text(name)[:_MAX_VALUE] for name in names or ()]
 
 
 def event(entry: object) -> Event | None:

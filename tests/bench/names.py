@@ -187,7 +187,8 @@ class Load(threading.Thread):
 def deploys(world: World, count: int) -> Iterator[str]:
     """Deploys one after the other; every fifth one fails, and every fifth is beside a one-off."""
     app = world.app(readiness_delay=2, deploy_timeout=6, drain_timeout=5)
-    for number in range(count):
+    # The first one is there before anything is sampled.
+    for number in range(count + 1):
         behaviour: Behaviour = "crashing" if number % 5 == 3 else "plain"
         version = f"v{number}"
         world.image(version, behaviour, drain=1)
@@ -231,6 +232,8 @@ def main() -> None:
             try:
                 for done in going:
                     console.print(f"{time.time() - began:6.0f} s  {done}", highlight=False)
+                    if sampler.poll() is not None:
+                        raise SystemExit(f"the sampler ended with {sampler.returncode}: see above")
             finally:
                 load.end()
                 sampler.terminate()

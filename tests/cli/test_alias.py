@@ -99,3 +99,39 @@ def test_settings_that_are_wrong(kamal_sd: Command, file: Path) -> None:
     result = kamal_sd("alias", "sync", "--once", "-c", str(file))
     assert result.exit_code == 1
     assert "line 1: aliases.network: 'a b' is no host name" in result.stderr
+
+
+def test_one_engine_that_is_down_keeps_the_others_from_nothing(
+    kamal_sd: Command, file: Path
+) -> None:
+    with engine("shop-web-v1") as place:
+        file.write_text(
+            "engines:\n  - {url: 'unix:///not/there.sock', host: a}\n"
+            f"  - {{url: '{place.url}', host: b}}\n"
+        )
+        result = kamal_sd("alias", "sync", "--dry-run", "-c", str(file))
+        assert not [line for line in place.requests if not line.startswith("GET ")]
+    assert result.exit_code == 3
+    assert "unix:///not/there.sock does not answer" in result.stderr
+    assert "would be done: shop-web-v1 joins" in result.stdout
+
+
+def test_a_conflict_is_told_with_every_decision(kamal_sd: Command, file: Path) -> None:
+    with engine("shop-web-v1", "shop-job-v1") as place:
+        file.write_text(f"engines: [{{url: '{place.url}'}}]\naliases: {{verify: true}}\n")
+        result = kamal_sd("explain", "-c", str(file))
+    assert result.exit_code == 0
+    told = " ".join(result.stderr.split())
+    assert "alias conflict: shop on the network kamal is answered by shop-web-v1" in told
+
+
+def test_what_an_engine_does_not_show_is_not_called_done(
+    kamal_sd: Command, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.cli.alias._SHOWN_SECONDS", 0.0)
+    monkeypatch.setattr("app.alias_keeper.AliasKeeper.make", lambda *_: True)
+    with engine("shop-web-v1") as place:
+        file.write_text(f"engines: [{{url: '{place.url}', host: h}}]\n")
+        result = kamal_sd("alias", "sync", "--once", "-c", str(file))
+    assert result.exit_code == 1
+    assert result.stderr == "h: does not show what was done; try again\n"

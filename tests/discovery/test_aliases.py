@@ -90,6 +90,13 @@ def test_while_two_generations_answer_it_is_said(given: dict[str, Any]) -> None:
     assert not found.conflicts
 
 
+def test_while_three_generations_answer_it_is_said() -> None:
+    third = container("shop-web-v3", ago=3, networks=on("shop-web", ip="172.18.0.7"))
+    found = of_web(outcome(WEB, CANDIDATE, third, **BY_ALIAS))
+    told = "; while shop-web-v2, shop-web-v3 run, all answer to shop-web"
+    assert found.detail.endswith(told)
+
+
 def test_an_alias_that_it_does_not_have() -> None:
     bare, named = (container("shop-web-v1", networks=on(*given)) for given in ((), ("a", "b")))
     assert "it has none there" in of_web(outcome(bare, **BY_ALIAS)).detail

@@ -65,7 +65,11 @@ JOINS, LEAVES = f"{V2} joins as shop-web", f"{V1} leaves, and was shop-web"
         pytest.param(
             [old(labels=labels(port=""))], [LEAVES], id="a role that is no target any more"
         ),
-        pytest.param([old(networks=member("old-name"))], [f"{V1} leaves, and was old-name"]),
+        pytest.param(
+            [old(networks=member("old-name"))],
+            [f"{V1} leaves, and was old-name"],
+            id="another name",
+        ),
         pytest.param(
             [container("x", labels={}, networks=(Network("kamal-sd", aliases=("shop-web",)),))],
             [],
@@ -78,6 +82,12 @@ JOINS, LEAVES = f"{V2} joins as shop-web", f"{V1} leaves, and was shop-web"
             [container(V1, network_mode="host", networks=())], [], id="the host's network"
         ),
         pytest.param([container(V1, network_mode="container:x")], [], id="another one's network"),
+        pytest.param([container(V1, network_mode="none", networks=())], [], id="no network"),
+        pytest.param(
+            [container(V1, network_mode="hosting")],
+            [f"{V1} joins as shop-web"],
+            id="a network that is called so",
+        ),
         pytest.param([container(labels=labels("größe"))], [], id="no name for a resolver"),
     ],
 )
@@ -108,8 +118,9 @@ def test_all_of_it_can_be_taken_away() -> None:
     )
 
 
-def of(*shown: Container, **given: Any) -> dict[str, str]:
-    found: tuple[Decision, ...] = decisions(*shown, aliases={"manage": True}, **given)
+def of(*shown: Container, network: str = "kamal-sd", **given: Any) -> dict[str, str]:
+    aliases = {"manage": True, "network": network}
+    found: tuple[Decision, ...] = decisions(*shown, aliases=aliases, **given)
     targets = {each.container.name: each.target for each in found if each.target}
     kind = "__meta_kamal_address"
     return {name: f"{it.labels[kind]} {it.targets[0]}" for name, it in targets.items()}
@@ -130,5 +141,8 @@ def test_where_nobody_can_join_the_address_is_another_one() -> None:
 
 
 def test_the_network_is_a_setting() -> None:
-    given = settings(aliases={"manage": True, "network": "names"})
-    assert given.aliases.network == "names"
+    assert settings(aliases={"network": "names"}).aliases.network == "names"
+    found = of(container(V1), network="names", defaults={"address": "alias"})
+    assert found == {V1: "alias shop-web.names:9394"}
+    joined = container(V1, networks=(KAMAL, member()[1]._replace(name="names")))
+    assert moves(joined) == [f"{V1} joins as shop-web"]

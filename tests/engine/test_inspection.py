@@ -165,6 +165,20 @@ def test_one_that_has_just_gone_is_passed_over() -> None:
             ("shop-web",),
             id="from API 1.45 on",
         ),
+        pytest.param(
+            {"Aliases": ["host-1", "0123456789ab"]}, ("host-1",), id="an alias like the host name"
+        ),
+        pytest.param(
+            {
+                "Aliases": ["host-1"],
+                "DNSNames": ["shop-web-v1", "host-1", "0123456789ab"],
+            },
+            ("host-1",),
+            id="an alias like the host name, from API 1.45 on",
+        ),
+        pytest.param({"Aliases": ["0123456789ab", "host-1"]}, (), id="a host name alone"),
+        pytest.param({"DNSNames": ["shop-web-v1", "shop-web"]}, ("shop-web",), id="DNSNames alone"),
+        pytest.param({"Aliases": ["", "a"]}, ("a",), id="an empty one"),
         pytest.param({"Aliases": None}, (), id="none"),
         pytest.param({}, (), id="nothing said"),
         pytest.param(None, (), id="no endpoint"),
