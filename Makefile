@@ -30,8 +30,8 @@ test-engines: $(READY) ## Other engines, and docs/engines.md anew: 9 minutes (ro
 bench-continuity: $(BENCH_READY) ## What deploys do to time series, way by way: 40 minutes (root on Debian)
 	$(BIN)/python -m tests.bench $(BENCH)
 
-bench-names: $(READY) ## Who has a managed name while Kamal deploys: 5 minutes (root on Debian)
-	$(BIN)/python -m tests.bench.names
+bench-names: $(READY) ## What managed names do while Kamal deploys: 10 minutes (root on Debian)
+	$(BIN)/python -m tests.bench.names $(BENCH)
 
 bench-relay: $(READY) ## What a scrape costs through the relay
 	$(BIN)/python -m tests.bench.relay

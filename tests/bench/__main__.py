@@ -40,7 +40,7 @@ def bench(progress: Progress, runs: list[str], deploys: int, folder: Path) -> li
     """Make the runs, show and write what they gave, and return what is not as promised."""
     good = bad = None
     with set_up(progress.tell) as rig:
-        description = machine.description(rig)
+        description = machine.description(rig.engine, Prometheus=rig.prometheus.version)
         if "deploys" in runs:
             good = succeeding(rig, deploys, progress.tell)
         if "failing" in runs:

@@ -7,18 +7,18 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.bench.rig import Rig
+from tests.lab.engine import Docker
 
 
-def description(rig: Rig) -> Mapping[str, str]:
-    """Return what is worth knowing about the machine, by what it is."""
-    engine = rig.engine.docker("version", "--format", "{{.Server.Version}}").strip()
+def description(docker: Docker, **programs: str) -> Mapping[str, str]:
+    """Return what is worth knowing about the machine and versions of programs, by what it is."""
+    engine = docker.docker("version", "--format", "{{.Server.Version}}").strip()
     return {
         "measured on": time.strftime("%Y-%m-%d"),
         "CPU": f"{os.cpu_count()} x {_cpu()}",
         "kernel": f"{platform.system()} {platform.release()}",
         "Docker Engine": engine,
-        "Prometheus": rig.prometheus.version,
+        **programs,
         "Python": platform.python_version(),
     }
 

@@ -1,309 +1,262 @@
-"""`make bench-names`: what a managed name answers while the real Kamal deploys.
+"""`make bench-names`: what managed names answer and cost while the real Kamal deploys.
 
-Every 20 ms the engine's DNS is asked for the names of two roles, from a container on kamal-sd's
-network, through deploys, deploys that fail and one-offs. All the while each container of the app is
-asked over HTTP on its own network, from its start until it is told to stop.
+Two apps are deployed in turn, deploys that fail among them. One has managed names, and the engine's
+DNS is asked for them every 20 ms from a container on kamal-sd's network. The other one has none,
+for comparison. wrk loads every container of both on their own network all the while, from when it
+listens until it is told to stop.
 """
 
 import argparse
-import json
-import socket
+import statistics
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import httpx
 from rich.console import Console
 from rich.table import Table
 
-from tests.lab.engine import Docker
+from tests.bench import machine
+from tests.bench.answers import Sample, judge, parse
+from tests.bench.asker import SAMPLING
+from tests.bench.lives import Lives
+from tests.bench.wrk import CONNECTIONS, Load, Wrk
+from tests.engines.kinds import KINDS
 from tests.lab.image import Behaviour
-from tests.lab.process import orderly_end
-from tests.lab.sd import Server
+from tests.lab.kamal import App
+from tests.lab.process import LabError, orderly_end, wait_until
+from tests.lab.sd import REPOSITORY, Server
 from tests.lab.world import World
 
+MANAGED: Final = "shop"
+PLAIN: Final = "till"
+SERVICES: Final = (MANAGED, PLAIN)
 ROLES: Final = ("web", "job")
-SAMPLING: Final = 0.02
+NETWORK: Final = "kamal-sd"
+SETTINGS: Final = "aliases: {manage: true}\ndefaults: {address: alias}\n"
+ENGINES: Final = {each.name.removeprefix("Docker "): each for each in KINDS if not each.is_podman}
 
-# Runs in the network namespace of the asker: one line a sample.
-SAMPLER: Final = """
-import socket, struct, sys, time
-asker = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-asker.settimeout(2)
-def ask(name, number):
-    labels = b"".join(bytes([len(part)]) + part.encode() for part in name.split("."))
-    head = struct.pack(">6H", number, 0x100, 1, 0, 0, 0)
-    query = head + labels + b"\\0" + struct.pack(">2H", 1, 1)
-    asker.sendto(query, ("127.0.0.11", 53))
-    answer = asker.recv(4096)
-    while answer[:2] != query[:2]:
-        answer = asker.recv(4096)
-    found, place = [], len(query)
-    for _ in range(struct.unpack(">H", answer[6:8])[0]):
-        while answer[place] and answer[place] < 192:
-            place += 1 + answer[place]
-        place += 2 if answer[place] >= 192 else 1
-        size = struct.unpack(">H", answer[place + 8:place + 10])[0]
-        found.append(socket.inet_ntoa(answer[place + 10:place + 10 + size]))
-        place += 10 + size
-    return found
-number, due = 0, time.time()
-while True:
-    for name in sys.argv[1:]:
-        number = (number + 1) % 65536
-        try:
-            found = ",".join(sorted(ask(name, number)))
-        except OSError as error:
-            found = "?"
-        print(time.time(), name, found or "-", flush=True)
-    due = max(due + 0.02, time.time())
-    time.sleep(max(0, due - time.time()))
-"""
+# Without a check Kamal may take a container for good that it happens to see between two crashes.
+HEALTH: Final = {
+    "health-cmd": "/bin/wget -q -O /dev/null http://127.0.0.1/up",
+    "health-interval": "1s",
+    "health-retries": "2",
+}
+WIDTH: Final = 120
+"""What the widest table needs."""
+
+Tell = Callable[[str], None]
 
 
-class Life(NamedTuple):
-    """A container's times on this machine's clock; None where it has not happened."""
+class Deploy(NamedTuple):
+    """A deploy that is over, with its times on this machine's clock."""
 
-    name: str
-    role: str
-    started: float
-    told: float | None
-    ended: float | None
+    service: str
+    behaviour: Behaviour
+    began: float
+    ended: float
+
+    @property
+    def fails(self) -> bool:
+        return self.behaviour != "plain"
 
 
-class Truth:
-    """What the engine's events tell of each container, and which IP it had on the network."""
+class Bench:
+    """The world of the two apps, each of which has been deployed once."""
 
-    def __init__(self, docker: Docker) -> None:
-        self.lives: dict[str, Life] = {}
-        self.joined: list[tuple[float, str, str]] = []
-        self._docker = docker
-        self._lock = threading.Lock()
+    def __init__(self, world: World, tell: Tell) -> None:
+        self._world, self._tell = world, tell
+        self._versions = 0
+        self._current: dict[str, str] = {}
+        self._apps = {
+            MANAGED: self._app(MANAGED, {}),
+            PLAIN: self._app(PLAIN, {"prometheus.scrape": "false"}),
+        }
+        for service in SERVICES:
+            self._deploy(service, "plain", ROLES)
 
-    def follow(self, lines: Iterable[str]) -> None:
-        """Heeds the engine's events until their end."""
-        for line in lines:
-            self._heed(line)
-
-    def _heed(self, line: str) -> None:
-        event = json.loads(line)
-        at = event["timeNano"] / 1e9
-        attributes = event["Actor"]["Attributes"]
-        if event["Type"] == "network":
-            if event["Action"] == "connect" and attributes["name"] == "kamal-sd":
-                self._join(at, attributes["container"])
-            return
-        identity, role = event["Actor"]["ID"], attributes.get("role", "")
-        known = self.lives.get(identity)
-        if event["Action"] == "start" and role:
-            self.lives[identity] = Life(attributes["name"], role, at, None, None)
-        elif event["Action"] == "kill" and known and known.told is None:
-            self.lives[identity] = known._replace(told=at)
-        elif event["Action"] == "die" and known:
-            self.lives[identity] = known._replace(ended=at)
-
-    def _join(self, at: float, identity: str) -> None:
-        form = '{{(index .NetworkSettings.Networks "kamal-sd").IPAddress}}'
-        address = ""
-        for _ in range(50):
-            address = self._docker.docker("inspect", f"--format={form}", identity).strip()
-            if address:
-                break
-            time.sleep(0.005)
-        self.joined.append((at, identity, address))
-
-    def running(self, role: str, at: float) -> list[Life]:
-        """Those of a role that ran for sure at that time, the oldest first."""
-        return sorted(
-            (
-                each
-                for each in self.lives.values()
-                if each.role == role and each.started < at and (each.ended or at) >= at
-            ),
-            key=lambda each: each.started,
+    def _app(self, service: str, labels: dict[str, str]) -> App:
+        port = {"prometheus.port": "9394"}
+        return self._world.app(
+            service=service,
+            roles={role: {"labels": port | labels, "options": HEALTH} for role in ROLES},
+            deploy_timeout=6,
         )
+
+    def deploys(self, count: int) -> Iterator[Deploy]:
+        """Deploy each app `count` times, and as often in vain, in turn."""
+        for number in range(count):
+            for service in SERVICES if number % 2 else reversed(SERVICES):
+                if number % 5 == 1:
+                    self._one_off(service)
+                yield self._deploy(service, "plain", ROLES)
+                behaviour: Behaviour = "unhealthy" if number % 2 else "crashing"
+                # Kamal ends with the first role that fails.
+                yield self._deploy(service, behaviour, [ROLES[number // 2 % 2]])
+
+    def _one_off(self, service: str) -> None:
+        self._apps[service].app_exec(
+            "job", self._current[service], "/bin/busybox sleep 20", detach=True
+        )
+
+    def _deploy(self, service: str, behaviour: Behaviour, roles: Sequence[str]) -> Deploy:
+        self._versions += 1
+        version = f"v{self._versions}"
+        self._world.image(version, behaviour, service=service, drain=1)
+        began = time.time()
+        try:
+            words = ["deploy", "-P", "--version", version, "--roles", ",".join(roles)]
+            self._apps[service].kamal(*words)
+        except LabError:
+            if behaviour == "plain":
+                raise
+        else:
+            if behaviour != "plain":
+                raise LabError(f"Kamal took {service} {version} for good, which is {behaviour}")
+            self._current[service] = version
+        done = Deploy(service, behaviour, began, time.time())
+        self._tell(f"{service} {version} {behaviour} {' '.join(roles)}")
+        return done
 
 
 @contextmanager
-def heard(docker: Docker, truth: Truth) -> Iterator[None]:
-    """Has the truth heed the engine's events."""
-    command = ["docker", "--host", docker.url, "events", "--format", "{{json .}}"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as events:
-        assert events.stdout
-        thread = threading.Thread(target=truth.follow, args=[events.stdout])
-        thread.start()
+def sampled(world: World, samples: Path) -> Iterator[None]:
+    """Ask for the names of the app that has some, meanwhile."""
+    engine = world.engine
+    form = "--format={{.Name}}"
+    wait_until(
+        lambda: NETWORK in engine.docker("network", "ls", form).split(), 20, f"network {NETWORK}"
+    )
+    image = world.image("asker", service="asker")
+    asker = engine.docker("run", "--detach", f"--network={NETWORK}", image, "/bin/app", "asker")
+    command = [
+        *("nsenter", f"--net={engine.network_of(asker.strip())}"),
+        *(sys.executable, "-m", "tests.bench.asker", *map(name_of, ROLES)),
+    ]
+    with (
+        samples.open("w") as file,
+        subprocess.Popen(command, stdout=file, cwd=REPOSITORY) as sampler,
+    ):
         try:
+            wait_until(
+                lambda: sampler.poll() is not None or samples.stat().st_size, 20, "a first sample"
+            )
             yield
+            if sampler.poll() is not None:
+                raise LabError(f"the sampler ended with {sampler.returncode}: see above")
         finally:
-            events.terminate()
-            thread.join()
+            sampler.terminate()
 
 
-class Load(threading.Thread):
-    """Asks each running container of the app on its own network, until it is told to stop."""
-
-    def __init__(self, docker: Docker, truth: Truth) -> None:
-        super().__init__()
-        self.requests = 0
-        self.failures: list[str] = []
-        self._docker, self._truth = docker, truth
-        self._ending = threading.Event()
-        self._addresses: dict[str, str] = {}
-
-    def run(self) -> None:
-        with httpx.Client(trust_env=False, timeout=5) as client:
-            while not self._ending.wait(0.002):
-                for identity, life in list(self._truth.lives.items()):
-                    if life.told is None and life.ended is None and time.time() > life.started + 1:
-                        self._ask(client, identity, life)
-
-    def _ask(self, client: httpx.Client, identity: str, life: Life) -> None:
-        form = "{{.NetworkSettings.Networks.kamal.IPAddress}}"
-        if identity not in self._addresses:
-            self._addresses[identity] = self._docker.docker(
-                "inspect", f"--format={form}", identity
-            ).strip()
-        try:
-            answer = client.get(f"http://{self._addresses[identity]}:9394/metrics")
-            failed = "" if answer.is_success else str(answer.status_code)
-        except httpx.HTTPError as error:
-            failed = repr(error)
-        now = self._truth.lives[identity]
-        if now.told is None and now.ended is None:
-            self.requests += 1
-            if failed:
-                self.failures.append(f"{life.name}: {failed}")
-
-    def end(self) -> None:
-        self._ending.set()
-        self.join()
-
-
-def deploys(world: World, count: int) -> Iterator[str]:
-    """Deploys one after the other; every fifth one fails, and every fifth is beside a one-off."""
-    app = world.app(readiness_delay=2, deploy_timeout=6, drain_timeout=5)
-    # The first one is there before anything is sampled.
-    for number in range(count + 1):
-        behaviour: Behaviour = "crashing" if number % 5 == 3 else "plain"
-        version = f"v{number}"
-        world.image(version, behaviour, drain=1)
-        if number % 5 == 2:
-            app.app_exec("job", f"v{number - 1}", "/bin/busybox sleep 5", detach=True)
-        app.deploy(version, check=behaviour == "plain")
-        yield f"{version} {behaviour}"
+def name_of(role: str) -> str:
+    return f"{MANAGED}-{role}.{NETWORK}"
 
 
 def main() -> None:
+    """Deploy, and print the tables."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--deploys", type=int, default=20)
-    count = parser.parse_args().deploys
-    console = Console()
-    with orderly_end(), World() as world, ExitStack() as stack:
+    parser.add_argument("--engine", choices=ENGINES, default="20.10", help="which Docker Engine")
+    parser.add_argument(
+        "--deploys", type=int, default=9, help="of each of the two apps, and as many that fail"
+    )
+    options = parser.parse_args()
+    console, started = Console(highlight=False), time.monotonic()
+
+    def tell(words: str) -> None:
+        console.print(f"{time.monotonic() - started:6.0f} s  {words}")
+
+    with orderly_end(), World(make=ENGINES[options.engine].make) as world:
         docker, folder = world.docker, world.folder("names")
-        truth = Truth(docker)
-        stack.enter_context(heard(docker, truth))
+        description = machine.description(docker)
+        lives = Lives(docker, NETWORK)
         config = folder / "config.yml"
-        config.write_text("aliases: {manage: true}\ndefaults: {address: alias}\n")
-        going = deploys(world, count)
-        next(going)
-        stack.enter_context(Server(folder / "sd", docker.url, config=config))
-        time.sleep(3)
-        image = world.image("v0")
-        asker = docker.docker("run", "--detach", "--network=kamal-sd", image, "/bin/app", "asker")
-        form = "--format={{.State.Pid}}"
-        pid = docker.docker("inspect", form, asker.strip()).strip()
+        config.write_text(SETTINGS)
         samples = folder / "samples"
-        names = [f"shop-{role}.kamal-sd" for role in ROLES]
-        load = Load(docker, truth)
-        began = time.time()
-        # The engine has a process table of its own, which the pid is of.
-        stage = world.engine._stage
-        assert stage
-        command = stage.command(
-            ["nsenter", f"--net=/proc/{pid}/ns/net", sys.executable, "-c", SAMPLER, *names]
-        )
-        with samples.open("w") as file, subprocess.Popen(command, stdout=file) as sampler:
-            load.start()
-            try:
-                for done in going:
-                    console.print(f"{time.time() - began:6.0f} s  {done}", highlight=False)
-                    if sampler.poll() is not None:
-                        raise SystemExit(f"the sampler ended with {sampler.returncode}: see above")
-            finally:
-                load.end()
-                sampler.terminate()
-        console.print(table(samples, truth, count))
-        console.print(f"{load.requests} requests, {len(load.failures)} failed {load.failures[:3]}")
-        world.reset()
+        with ExitStack() as stack:
+            stack.enter_context(lives.followed())
+            bench = Bench(world, tell)
+            stack.enter_context(Server(folder / "sd", docker.url, config=config))
+            stack.enter_context(sampled(world, samples))
+            wrk = Wrk(lives, folder)
+            wrk.start()
+            stack.callback(wrk.end)
+            done = list(bench.deploys(options.deploys))
+        lines = samples.read_text().splitlines()
+        wide = Console(highlight=False, width=max(WIDTH, console.width))
+        wide.print(of_names(lines, lives, done))
+        wide.print(of_deploys(done, wrk.loads()))
+        words = ", ".join(f"{name}: {value}" for name, value in description.items())
+        console.print(words, soft_wrap=True)
 
 
-def table(samples: Path, truth: Truth, count: int) -> Table:
-    """What was answered, by role."""
-    shown = Table(title=f"{count} deploys, sampled every {SAMPLING * 1000:g} ms")
-    for heading in (
-        "role",
-        "samples",
-        "one",
-        "two",
-        "longest, ms",
-        "nobody",
-        "longest, ms",
-        "wrong",
-    ):
-        shown.add_column(heading, justify="right")
+def of_names(lines: Sequence[str], lives: Lives, deploys: Sequence[Deploy]) -> Table:
+    """What the names answered, by role and by what went on."""
+    table = Table(
+        *("name", "while", "samples", "one", "two", "longest, ms"),
+        *("nobody", "longest, ms", "wrong"),
+        title=f"Managed names, sampled every {SAMPLING * 1000:g} ms",
+    )
     for role in ROLES:
-        rows = [line.split() for line in samples.read_text().splitlines()]
-        mine = [(float(at), found) for at, name, found in rows if name.startswith(f"shop-{role}.")]
-        two = [(at, "," in found) for at, found in mine]
-        nobody = [(at, found in "-?" and bool(truth.running(role, at))) for at, found in mine]
-        wrong = [
-            at for at, found in mine if found not in "-?" and _is_wrong(truth, role, at, found)
-        ]
-        one = sum("," not in found and found not in "-?" for _, found in mine)
-        shown.add_row(
-            role,
-            str(len(mine)),
-            str(one),
-            str(sum(is_so for _, is_so in two)),
-            f"{_longest(two):.0f}",
-            str(sum(is_so for _, is_so in nobody)),
-            f"{_longest(nobody):.0f}",
-            str(len(wrong)),
+        samples = parse(lines, name_of(role))
+        mine = [each for each in deploys if each.service == MANAGED]
+        for words, these in {
+            "deploys": within(samples, [each for each in mine if not each.fails]),
+            "failing deploys": within(samples, [each for each in mine if each.fails]),
+            "the other app's": within(samples, [each for each in deploys if each not in mine]),
+        }.items():
+            found = judge(these, lives, MANAGED, role)
+            table.add_row(
+                name_of(role),
+                words,
+                *(str(found.samples), str(found.one)),
+                *(str(found.two), f"{found.longest_two * 1000:.0f}"),
+                *(str(found.nobody), f"{found.longest_nobody * 1000:.0f}"),
+                str(found.wrong),
+            )
+    return table
+
+
+def within(samples: Sequence[Sample], deploys: Sequence[Deploy]) -> list[Sample]:
+    """Those of the samples that fall into deploys."""
+    return [
+        each
+        for each in samples
+        if any(deploy.began <= each.at <= deploy.ended for deploy in deploys)
+    ]
+
+
+def of_deploys(deploys: Sequence[Deploy], loads: Sequence[Load]) -> Table:
+    """What the deploys took and what the requests met, with managed names and without."""
+    table = Table(
+        *("managed names", "deploys", "median, s", "failing", "median, s"),
+        *("requests", "failed", "longest wait, ms", "not counted"),
+        title=f"The apps, loaded by wrk with {CONNECTIONS} connections to each container",
+    )
+    for service, words in {MANAGED: "yes", PLAIN: "no"}.items():
+        good, bad = (
+            [
+                each.ended - each.began
+                for each in deploys
+                if each.service == service and each.fails == fails
+            ]
+            for fails in (False, True)
         )
-    return shown
-
-
-def _longest(samples: list[tuple[float, bool]]) -> float:
-    """The longest run of samples of which it is so, in milliseconds."""
-    longest, began = 0.0, None
-    for at, is_so in samples:
-        if is_so:
-            began = at if began is None else began
-            longest = max(longest, at - began + SAMPLING)
-        else:
-            began = None
-    return longest * 1000
-
-
-def _is_wrong(truth: Truth, role: str, at: float, found: str) -> bool:
-    """Whether an address is not the oldest one's or, once that was told to stop, the next one's."""
-    running = truth.running(role, at)
-    able = running[:1]
-    if running and running[0].told is not None and running[0].told <= at:
-        able = running[:2]
-    owners = {
-        address: identity for joined, identity, address in truth.joined if joined <= at + 0.05
-    }
-    allowed = {each.name for each in able}
-    lives = [truth.lives.get(owners.get(address, "")) for address in found.split(",")]
-    return any(life is None or life.name not in allowed for life in lives)
+        mine = [each for each in loads if each.life.service == service]
+        counted = [each.counted for each in mine if not each.outlived]
+        table.add_row(
+            words,
+            *(str(len(good)), f"{statistics.median(good):.2f}"),
+            *(str(len(bad)), f"{statistics.median(bad):.2f}"),
+            str(sum(each.requests for each in counted)),
+            str(sum(each.failed for each in counted)),
+            f"{max(each.longest for each in counted) * 1000:.0f}",
+            f"{len(mine) - len(counted)} of {len(mine)}",
+        )
+    return table
 
 
 if __name__ == "__main__":
-    socket.setdefaulttimeout(30)
     main()

@@ -115,6 +115,12 @@ class Engine(Docker):
         """Return dockerd's own process id; the program that entered the stage is its parent."""
         return child_of(self._running().pid)
 
+    def network_of(self, container: str) -> Path:
+        """Return the network namespace of a running container, for `nsenter --net` from here."""
+        assert self._stage is not None
+        pid = self.docker("inspect", "--format={{.State.Pid}}", container).strip()
+        return self._stage.path(Path("/proc", pid, "ns/net"))
+
     def kill(self) -> None:
         """End dockerd like a crash; what it leaves behind stays until `start` or `close`."""
         self._end(signal.SIGKILL)

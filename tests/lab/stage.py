@@ -93,6 +93,10 @@ class Stage:
         """Return the command that runs `argv` on the stage, as the one child of its own process."""
         return ["nsenter", f"--target={self._init}", "--mount", "--pid", "--", *argv]
 
+    def path(self, path: Path) -> Path:
+        """Return where this machine finds what the stage has at an absolute path."""
+        return Path(f"/proc/{self._init}/root{path}")
+
     def close(self) -> None:
         """End every process of the stage, and with them their mounts, bridges and cgroups."""
         try:

@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -20,13 +20,20 @@ class World:
     """The parts of a lab, each started when it is first asked for and ended with the world.
 
     With `guest_of` an engine that exists already is used instead of a private one; then nothing
-    is touched there but what belongs to `service`.
+    is touched there but what belongs to `service`. `make` makes the private one in a directory.
     """
 
-    def __init__(self, guest_of: Docker | None = None, *, service: str = "shop") -> None:
+    def __init__(
+        self,
+        guest_of: Docker | None = None,
+        *,
+        service: str = "shop",
+        make: Callable[[Path], Engine] = Engine,
+    ) -> None:
         self.service = service
         self.directory = Path()
         self._host = guest_of
+        self._make = make
         self._stack = ExitStack()
         self._images: set[str] = set()
 
@@ -47,7 +54,7 @@ class World:
     @cached_property
     def engine(self) -> Engine:
         """The private engine, which may be killed, paused and started again."""
-        return self._stack.enter_context(Engine(self.directory / "engine"))
+        return self._stack.enter_context(self._make(self.directory / "engine"))
 
     @cached_property
     def _guest(self) -> Docker:
