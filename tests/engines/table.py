@@ -30,6 +30,8 @@ SECTIONS: Final = {
     "test_serving": "What kamal-sd serves",
     "test_versions": "Versions of the API",
     "test_podman": "In what Podman's API differs from Docker's",
+    "test_aliases": "Network aliases",
+    "test_alias_conflicts": "Conflicts over an alias, made by the real Kamal",
 }
 
 
