@@ -19,6 +19,8 @@ from app.discovery.labels import readable
 from app.engine import proxy_state
 from app.engine.client import Connection, DockerConnection
 from app.engine.session import Pace
+from app.engine.ssh import SshConnection
+from app.engine.tls import TlsFiles
 from app.engine.watcher import Watcher
 from app.follower import Follower
 from app.model import Snapshot
@@ -43,7 +45,19 @@ Connect = Callable[[EngineSettings], Connection]
 
 def connect(engine: EngineSettings) -> DockerConnection:
     """A connection to that engine. Raises EngineError."""
-    return DockerConnection(engine.url, timeout=engine.timeout, silence=SILENCE_SECONDS)
+    if engine.is_over_ssh:
+        return SshConnection(
+            engine.url,
+            timeout=engine.timeout,
+            silence=SILENCE_SECONDS,
+            **(engine.ssh.model_dump() if engine.ssh else {}),
+        )
+    return DockerConnection(
+        engine.url,
+        timeout=engine.timeout,
+        silence=SILENCE_SECONDS,
+        tls_files=TlsFiles(**engine.tls.model_dump()) if engine.tls else None,
+    )
 
 
 def serve(settings: Settings, connect: Connect = connect) -> None:

@@ -1,5 +1,6 @@
 """What can be set, and what each value must be. There is no global instance."""
 
+import re
 from collections.abc import Mapping
 from functools import partial
 from ipaddress import ip_address
@@ -27,6 +28,11 @@ DEFAULT_ENGINE_URL = "unix:///var/run/docker.sock"
 _OWN_LABELS = frozenset({"instance", "service", "role", "destination", "host", "generation"})
 _SLOT_FIELDS = ("slot", "service", "role", "destination", "host")
 _INSTANCE_FIELDS = ("port", "port_name", *_SLOT_FIELDS)
+
+# No password, and in the socket's path nothing that has a meaning to ssh.
+_SSH_URL = re.compile(
+    r"ssh://([\w.+-]+@)?(\w[\w.-]*|\[[0-9a-fA-F:.]+])(:[1-9]\d*)?(/[\w./@+-]*)?", re.ASCII
+)
 
 
 def _seconds(value: object) -> object:
@@ -68,7 +74,19 @@ def _engine_url(url: str) -> str:
         return url
     if parts.scheme == "tcp" and parts.hostname and parts.port:
         return url
-    raise ValueError(f"{url!r} is no engine; write unix:///path/to/socket or tcp://host:port")
+    # Its port is looked at: it raises ValueError where there is no such one.
+    if _SSH_URL.fullmatch(url) and parts.port != 0:
+        return url
+    raise ValueError(
+        f"{url!r} is no engine; write unix:///path/to/socket, tcp://host:port or ssh://user@host"
+    )
+
+
+def _not_empty(value: object) -> object:
+    # Whoever writes the key wants TLS: an empty one must not mean none.
+    if value is None:
+        raise ValueError("is empty; write {} for TLS with the system's CAs, or take it away")
+    return value
 
 
 def _host_address(text: str) -> str:
@@ -152,6 +170,30 @@ class RoleSettings(EndpointSettings):
         )
 
 
+class TlsSettings(_Checked):
+    """TLS to an engine at tcp://: PEM files, read at each connection. Without `ca`: the system's.
+
+    `cert` and `key` are the client's, where the engine asks for them.
+    """
+
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+
+    @model_validator(mode="after")
+    def _key_of_cert(self) -> Self:
+        if bool(self.cert) != bool(self.key):
+            raise ValueError("has one of cert and key; they go together")
+        return self
+
+
+class SshSettings(_Checked):
+    """Files for an engine at ssh:// that take the place of the user's."""
+
+    key: Path | None = None
+    known_hosts: Path | None = None
+
+
 class EngineSettings(_Checked):
     """One engine. `host` names it in labels; `address` is where others reach that host."""
 
@@ -160,6 +202,21 @@ class EngineSettings(_Checked):
     address: Annotated[str, AfterValidator(_host_address)] = ""
     network: str | None = None
     timeout: Seconds = 10.0
+    tls: Annotated[TlsSettings | None, BeforeValidator(_not_empty)] = None
+    ssh: SshSettings | None = None
+
+    @model_validator(mode="after")
+    def _secured_as_its_url(self) -> Self:
+        if self.tls and not self.url.startswith("tcp:"):
+            raise ValueError("has tls, which is for tcp:// alone")
+        if self.ssh and not self.is_over_ssh:
+            raise ValueError("has ssh, which is for ssh:// alone")
+        return self
+
+    @property
+    def is_over_ssh(self) -> bool:
+        """Whether it is reached through a tunnel."""
+        return self.url.startswith("ssh:")
 
     @property
     def is_on_this_host(self) -> bool:

@@ -24,6 +24,8 @@ from app.settings import (
     RelaySettings,
     RoleSettings,
     Settings,
+    SshSettings,
+    TlsSettings,
 )
 
 # Read by the command line; not settings.
@@ -43,6 +45,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "relay": RelaySettings,
 }
 _LISTS: dict[str, type[BaseModel]] = {"engines": EngineSettings, "roles": RoleSettings}
+_OF_AN_ENGINE: dict[str, type[BaseModel]] = {"tls": TlsSettings, "ssh": SshSettings}
 
 
 class Problem(NamedTuple):
@@ -317,8 +320,9 @@ def _dotted(place: _Place) -> str:
 
 
 def _fields_at(place: _Place) -> Mapping[str, object]:
-    known = _SECTIONS | _LISTS
-    return (known[str(place[0])] if place else Settings).model_fields
+    known = _SECTIONS | _LISTS | _OF_AN_ENGINE
+    names = [part for part in place if isinstance(part, str)]
+    return (known[names[-1]] if names else Settings).model_fields
 
 
 def _hint(name: str, known: Mapping[str, object], prefix: str = "") -> str:

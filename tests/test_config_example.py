@@ -15,6 +15,8 @@ from app.settings import (
     RelaySettings,
     RoleSettings,
     Settings,
+    SshSettings,
+    TlsSettings,
 )
 from app.settings_file import load
 
@@ -58,7 +60,7 @@ def test_with_its_examples_it_has_no_mistake(tmp_path: Path) -> None:
     path = tmp_path / "config.yml"
     path.write_text(WITH_EXAMPLES, encoding="utf-8")
     settings = load(path)
-    assert len(settings.engines) == 2
+    assert len(settings.engines) == 3
     assert settings.defaults.port
     assert settings.proxy.metrics_port
     assert settings.container_labels
@@ -72,6 +74,12 @@ def test_every_setting_is_in_it_and_nothing_else() -> None:
 @pytest.mark.parametrize("section", ["engines", "defaults", "aliases", "proxy", "relay"])
 def test_every_setting_of_a_section_is_in_it_and_nothing_else(section: str) -> None:
     assert keys_of(section) == set(SECTIONS[section].model_fields)
+
+
+def test_every_file_that_secures_an_engine_is_in_it_and_nothing_else() -> None:
+    _, over_tls, over_ssh = DOCUMENT["engines"]
+    assert over_tls["tls"].keys() == TlsSettings.model_fields.keys()
+    assert over_ssh["ssh"].keys() == SshSettings.model_fields.keys()
 
 
 def test_the_roles_show_what_only_they_have() -> None:

@@ -6,7 +6,14 @@ import pytest
 from pydantic import ValidationError
 
 from app.grammar import NamedPort
-from app.settings import EndpointSettings, EngineSettings, RoleSettings, Settings
+from app.settings import (
+    EndpointSettings,
+    EngineSettings,
+    RoleSettings,
+    Settings,
+    SshSettings,
+    TlsSettings,
+)
 
 URL = "unix:///var/run/docker.sock"
 
@@ -142,23 +149,33 @@ def test_what_is_wrong_is_refused_at_its_place(given: Mapping[str, Any], words: 
 
 
 @pytest.mark.parametrize(
-    "url", [URL, "unix:///x", "tcp://10.0.0.1:2375", "tcp://[fd00::1]:2376", "tcp://engine:1"]
-)
-def test_an_engine_is_on_a_socket_or_a_tcp_port(url: str) -> None:
-    assert EngineSettings(url=url).url == url
+    "url",
+    [URL, "unix:///x", "tcp://10.0.0.1:2375", "tcp://[fd00::1]:2376", "tcp://engine:1",
+     "ssh://web-1", "ssh://root@10.0.0.1", "ssh://root@web_1.example:2222/run/user/1000/docker.sock",
+     "ssh://root@[fd00::1]:22", "ssh://web-1/"],
+)  # fmt: skip
+def test_an_engine_is_on_a_socket_or_a_tcp_port_or_behind_ssh(url: str) -> None:
+    engine = EngineSettings(url=url)
+    assert engine.url == url
+    assert engine.is_on_this_host == url.startswith("unix:")
+    assert engine.is_over_ssh == url.startswith("ssh:")
 
 
 @pytest.mark.parametrize(
     "url",
     ["", "/var/run/docker.sock", "unix://docker.sock", "unix://", "tcp://10.0.0.1", "tcp://:2375",
-     "tcp://10.0.0.1:0", "http://10.0.0.1:2375", "ssh://root@host", "npipe:////./pipe/docker"],
+     "tcp://10.0.0.1:0", "http://10.0.0.1:2375", "npipe:////./pipe/docker", "ssh://",
+     "ssh://root@", "ssh://root:secret@host", "ssh://-oProxyCommand=x", "ssh://host/a b",
+     "ssh://host/a:b", "ssh://host/%h", "ssh://host?x", "ssh://host:0", "ssh://host:x"],
 )  # fmt: skip
 def test_what_is_no_engine_is_told_how_to_be_one(url: str) -> None:
     found = problem(engines=[{"url": url}])
-    assert "is no engine; write unix:///path/to/socket or tcp://host:port" in found
+    assert "is no engine; write unix:///path/to/socket, tcp://host:port or ssh://user@host" in found
 
 
-@pytest.mark.parametrize("url", ["tcp://10.0.0.1:99999", "tcp://10.0.0.1:x", "tcp://[::1"])
+@pytest.mark.parametrize(
+    "url", ["tcp://10.0.0.1:99999", "tcp://10.0.0.1:x", "tcp://[::1", "ssh://web-1:99999"]
+)
 def test_an_address_of_an_engine_that_cannot_be_read_is_refused(url: str) -> None:
     assert problem(engines=[{"url": url}]).startswith("engines.0.url: Value error, ")
 
@@ -183,6 +200,44 @@ def test_a_host_that_could_not_be_in_an_answer_is_refused(
 @pytest.mark.parametrize("address", ["", "10.0.0.1", "fd00::1", "web-1.example"])
 def test_a_hosts_address_is_an_ip_or_a_name(address: str) -> None:
     assert EngineSettings(url=URL, address=address).address == address
+
+
+TCP = "tcp://10.0.0.1:2376"
+SSH = "ssh://root@10.0.0.1"
+
+
+def test_an_engine_is_secured_with_files() -> None:
+    files = {"ca": "/ca.pem", "cert": "/cert.pem", "key": "/key.pem"}
+    (engine,) = settings(engines=[{"url": TCP, "tls": files}]).engines
+    assert engine.tls == TlsSettings(
+        ca=Path("/ca.pem"), cert=Path("/cert.pem"), key=Path("/key.pem")
+    )
+    (engine,) = settings(engines=[{"url": TCP, "tls": {}}]).engines
+    assert engine.tls == TlsSettings()
+    (engine,) = settings(engines=[{"url": SSH, "ssh": {"known_hosts": "/known"}}]).engines
+    assert engine.ssh == SshSettings(known_hosts=Path("/known"))
+    (engine,) = settings(engines=[{"url": TCP}]).engines
+    assert (engine.tls, engine.ssh) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"url": TCP, "tls": None}, "engines.0.tls: Value error, is empty; write {} for TLS"),
+        (
+            {"url": TCP, "tls": {"cert": "/c"}},
+            "engines.0.tls: Value error, has one of cert and key",
+        ),
+        ({"url": TCP, "tls": {"key": "/k"}}, "engines.0.tls: Value error, has one of cert and key"),
+        ({"url": TCP, "tls": True}, "engines.0.tls: "),
+        ({"url": TCP, "tls": {"verify": False}}, "engines.0.tls.verify: Extra inputs"),
+        ({"url": URL, "tls": {}}, "engines.0: Value error, has tls, which is for tcp:// alone"),
+        ({"url": SSH, "tls": {}}, "engines.0: Value error, has tls, which is for tcp:// alone"),
+        ({"url": TCP, "ssh": {}}, "engines.0: Value error, has ssh, which is for ssh:// alone"),
+    ],
+)
+def test_what_secures_no_engine_is_refused(given: Mapping[str, Any], words: str) -> None:
+    assert problem(engines=[given]).startswith(words)
 
 
 # --- how a role is reached ---

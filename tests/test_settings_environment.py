@@ -87,8 +87,8 @@ def test_of_several_engines_none_is_the_kamal_host(tmp_path: Path) -> None:
     ("value", "words"),
     [
         (
-            "ssh://root@web-1",
-            "'ssh://root@web-1' is no engine; write unix:///path/to/socket or tcp",
+            "http://web-1:2375",
+            "'http://web-1:2375' is no engine; write unix:///path/to/socket, tcp",
         ),
         ("docker.sock", "'docker.sock' is no engine"),
         ("tcp://10.0.0.1:99999", ""),

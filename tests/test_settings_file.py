@@ -97,6 +97,18 @@ def test_options_come_before_the_environment_and_that_before_the_file(
             3, "engines[0].hots", "is no setting; did you mean host?", id="unknown in an engine",
         ),
         pytest.param(
+            "engines:\n- url: tcp://a:1\n  tls:\n    cra: /a",
+            4, "engines[0].tls.cra", "is no setting; did you mean ca?", id="unknown in TLS",
+        ),
+        pytest.param(
+            "engines:\n- url: tcp://a:1\n  tls:", 3, "engines[0].tls", "is empty", id="empty TLS"
+        ),
+        pytest.param(
+            "engines:\n- url: ssh://a\n  ssh: {known_host: /a}",
+            3, "engines[0].ssh.known_host", "is no setting; did you mean known_hosts?",
+            id="unknown in SSH",
+        ),
+        pytest.param(
             "proxy:\n  port: 1", 2, "proxy.port", "is no setting; known are metrics_port",
             id="unknown in the proxy",
         ),

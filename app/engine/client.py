@@ -5,6 +5,7 @@ is being constructed; a proxy in the environment takes over `tcp://`; `container
 every container; `events()` has no time limit, and ends without a word when its connection does.
 """
 
+import ssl
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
@@ -15,8 +16,9 @@ import docker.errors
 import requests
 import urllib3
 
-from app.engine import parse
+from app.engine import parse, tls
 from app.engine.parse import Event
+from app.engine.tls import TlsFiles
 
 _T = TypeVar("_T")
 _Version = tuple[int, ...]
@@ -103,14 +105,18 @@ class DockerConnection:
     """Both kinds of connection to a Docker Engine, or to what speaks its API.
 
     `timeout` seconds are the most that an answer may take; `silence` seconds without an event end
-    the stream. Raises EngineError where the engine does not answer.
+    the stream. With `tls_files` it speaks TLS at tcp://. Raises EngineError where the engine does
+    not answer.
     """
 
-    def __init__(self, url: str, *, timeout: float, silence: float) -> None:
+    def __init__(
+        self, url: str, *, timeout: float, silence: float, tls_files: TlsFiles | None = None
+    ) -> None:
         self._limits = (timeout, silence)
-        with _client(url, docker.constants.MINIMUM_DOCKER_API_VERSION, self._limits) as client:
+        oldest = docker.constants.MINIMUM_DOCKER_API_VERSION
+        with _client(url, oldest, self._limits, tls_files) as client:
             version = _negotiate(_call(lambda: client.version(api_version=False)))
-        self._client = _client(url, version, self._limits)
+        self._client = _client(url, version, self._limits, tls_files)
 
     def events(self) -> EventStream:
         return _DockerEvents(
@@ -194,10 +200,18 @@ class _DockerEvents:
             self._stream.close()
 
 
-def _client(url: str, version: str, limits: tuple[float, float]) -> _Client:
+def _client(
+    url: str, version: str, limits: tuple[float, float], tls_files: TlsFiles | None
+) -> _Client:
     timeout, silence = limits
-    # The stubs have an int; requests takes any number.
-    client = _call(lambda: _Client(base_url=url, version=version, timeout=timeout))  # type: ignore[arg-type]
+    client = _call(
+        lambda: _Client(
+            base_url=url,
+            version=version,
+            timeout=timeout,  # type: ignore[arg-type]  # requests takes any number
+            tls=tls_files.config() if tls_files else False,
+        )
+    )
     client.silence = silence
     client.trust_env = False
     return client
@@ -227,11 +241,17 @@ def _call(call: Callable[[], _T]) -> _T:
 def _words(error: BaseException) -> str:
     """One line on what went wrong, without the layers of wrapping that say it again."""
     if isinstance(error, docker.errors.APIError) and error.response is not None:
+        if "request to an HTTPS server" in (error.explanation or ""):
+            return "it speaks TLS there; set tls for the engine"
         return f"it answered {error.response.status_code} {error.response.reason}"
     while (inner := error.__cause__ or error.__context__) is not None:
         if isinstance(inner, StopIteration):  # json's way to come to an end
             break
         error = inner
+    if isinstance(error, urllib3.exceptions.SSLError) and isinstance(error.args[0], ssl.SSLError):
+        error = error.args[0]
+    if isinstance(error, ssl.SSLError):
+        return tls.words(error)
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]

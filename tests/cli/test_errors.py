@@ -127,7 +127,7 @@ def test_a_wrong_place_to_listen(kamal_sd: Command, command: str, listen: str) -
 
 
 def test_a_docker_host_that_is_none(kamal_sd: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DOCKER_HOST", "ssh://somewhere")
+    monkeypatch.setenv("DOCKER_HOST", "http://somewhere")
     result = kamal_sd("targets")
     assert result.exit_code == 1
-    assert result.stderr.startswith("environment: DOCKER_HOST: 'ssh://somewhere' is no engine")
+    assert result.stderr.startswith("environment: DOCKER_HOST: 'http://somewhere' is no engine")

@@ -7,6 +7,7 @@ from typing import Self
 
 import httpx
 
+from tests.lab.certificates import Authority
 from tests.lab.packages import require
 from tests.lab.process import LabError, Process, free_port, is_root, run, system_environment
 from tests.lab.stage import Stage, child_of
@@ -50,7 +51,8 @@ class Engine(Docker):
 
     It programs no iptables: another engine's rules stay as they are, and published ports are
     served by docker-proxy. With `root` it is the dockerd of that root, of which `debian_root` in
-    tests/lab/root.py makes some, and not the machine's.
+    tests/lab/root.py makes some, and not the machine's. With `tls` its TCP port is for clients with
+    a certificate of that CA alone, and its own certificate is what `tls` has signed as "server".
     """
 
     program = "dockerd"
@@ -61,13 +63,15 @@ class Engine(Docker):
         *,
         live_restore: bool = False,
         tcp: bool = False,
+        tls: Authority | None = None,
         root: Path | None = None,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.socket = directory / "docker.sock"
         self.log = directory / "dockerd.log"
-        self.tcp_url = f"tcp://127.0.0.1:{free_port()}" if tcp else None
+        self.tcp_url = f"tcp://127.0.0.1:{free_port()}" if tcp or tls else None
+        self._tls = tls
         self._live_restore = live_restore
         self._root = root
         self._stage: Stage | None = None
@@ -108,7 +112,14 @@ class Engine(Docker):
             "--exec-opt=native.cgroupdriver=cgroupfs",
             f"--live-restore={str(self._live_restore).lower()}",
         ]
-        return [*command, f"--host={self.tcp_url}", "--tls=false"] if self.tcp_url else command
+        if not self.tcp_url:
+            return command
+        command.append(f"--host={self.tcp_url}")
+        if not self._tls:
+            return [*command, "--tls=false"]
+        server = self._tls.pair("server")
+        command += ["--tlsverify", f"--tlscacert={self._tls.file}"]
+        return [*command, f"--tlscert={server.cert}", f"--tlskey={server.key}"]
 
     @property
     def pid(self) -> int:

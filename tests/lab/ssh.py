@@ -45,6 +45,10 @@ class Ssh(Process):
         for key in (self.key, directory / "host_key"):
             if not key.exists():
                 run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key])
+        # Whoever reads this file has seen this host before.
+        self.known_hosts = directory / "known_hosts"
+        host_key = (directory / "host_key.pub").read_text()
+        self.known_hosts.write_text(f"[127.0.0.1]:{self.port} {host_key}")
         file = directory / "sshd_config"
         values = {
             "port": self.port,
@@ -58,6 +62,11 @@ class Ssh(Process):
             "sshd", ["/usr/sbin/sshd", "-D", "-e", "-f", file], log=directory / "sshd.log"
         )
         self.wait_ready(lambda: listening(self.port))
+
+    @property
+    def address(self) -> str:
+        """The user, host and port of an ssh:// URL."""
+        return f"{self.user}@127.0.0.1:{self.port}"
 
 
 def locked(user: str) -> bool:
