@@ -104,6 +104,7 @@ class Snapshot:
     `incumbents` are the ids that the last decision made current: the memory of the incumbent rule.
     `active` are the short ids (12 digits) to which kamal-proxy sends the traffic of each slot, by
     the slot's name; empty where its state is not read.
+    `peer` is the other kamal-sd that watches the engine; None where it is watched from here.
     """
 
     host: str
@@ -116,6 +117,7 @@ class Snapshot:
     active: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
     events: int = 0
     reconnects: int = 0
+    peer: "Peer | None" = None
 
     @property
     def up(self) -> bool:
@@ -194,11 +196,15 @@ class Refused(Exception):  # noqa: N818 - a decision, not an error of the progra
 
 
 class Upstream(NamedTuple):
-    """Where the relay finds the metrics of a container: an address that it holds now."""
+    """Where the relay finds the metrics of a container: an address that it holds now.
+
+    With `is_peer` it is the relay of another kamal-sd, which knows the container that is current.
+    """
 
     authority: str
     scheme: str
     path: str
+    is_peer: bool = False
 
 
 class AliasConflict(NamedTuple):
@@ -245,3 +251,15 @@ class Decision:
     def place(self) -> object:
         """What its names and its targets belong to: its slot, or itself where it is in none."""
         return self.slot or self.container.id
+
+
+class Peer(NamedTuple):
+    """What another kamal-sd has decided of one of its engines. It is not decided again.
+
+    `is_relay` says that its roles are scraped through this kamal-sd, and so through both relays.
+    """
+
+    url: str
+    decisions: tuple[Decision, ...] = ()
+    conflicts: tuple[AliasConflict, ...] = ()
+    is_relay: bool = False

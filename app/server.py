@@ -24,6 +24,7 @@ from app.engine.tls import TlsFiles
 from app.engine.watcher import Watcher
 from app.follower import Follower
 from app.model import Snapshot
+from app.peers import PeerWatcher, remembered
 from app.settings import EngineSettings, Settings
 from app.state import State
 from app.storage import Storage, StorageError
@@ -40,6 +41,7 @@ _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _SHUTDOWN_SECONDS = 5
 _HANGING_ENGINE_SECONDS = 3
 
+_Thread = Watcher | PeerWatcher | Follower
 Connect = Callable[[EngineSettings], Connection]
 
 
@@ -106,7 +108,8 @@ def watching(
         storage.load(engine.host, engine.url) if storage else Snapshot(engine.host)
         for engine in settings.engines
     ]
-    state = State(before, settings)
+    peers = {each.url: remembered(each, storage) for each in settings.peers}
+    state = State(before, settings, peers=peers)
     pace = (pace or Pace())._replace(resync=settings.resync_interval)
     watchers = []
     for engine, snapshot in zip(settings.engines, before, strict=True):
@@ -117,7 +120,10 @@ def watching(
             snapshot, partial(connect, engine), publish, is_readable, is_inspected, pace
         )
         watchers.append(watcher)
-    threads: list[Watcher | Follower] = [*watchers, *_keepers(settings, state)]
+    asking = [
+        PeerWatcher(each, peers[each.url], state.publish_peer, storage) for each in settings.peers
+    ]
+    threads: list[_Thread] = [*watchers, *asking, *_keepers(settings, state)]
     for each in threads:
         each.start()
     try:
@@ -144,7 +150,7 @@ def _keepers(settings: Settings, state: State) -> Iterator[Follower]:
         yield Follower(state, keeper.act, f"names {engine.host or 'engine'}", keeper.close)
 
 
-def _end(threads: Collection[Watcher | Follower]) -> None:
+def _end(threads: Collection[_Thread]) -> None:
     """Has them all end, and waits for it, but not for an engine that hangs."""
     for each in threads:
         each.stop()

@@ -89,6 +89,17 @@ def _not_empty(value: object) -> object:
     return value
 
 
+def _peer_url(url: str) -> str:
+    parts = urlsplit(url)
+    if (
+        parts.scheme in ("http", "https")
+        and parts.hostname
+        and not (parts.query or parts.fragment or "@" in url)
+    ):
+        return url.rstrip("/")
+    raise ValueError(f"{url!r} is no kamal-sd; write http://host:9889")
+
+
 def _host_address(text: str) -> str:
     try:
         return str(ip_address(text)) if text else ""
@@ -224,6 +235,25 @@ class EngineSettings(_Checked):
         return self.url.startswith("unix:")
 
 
+class PeerSettings(_Checked):
+    """Another kamal-sd, which is asked every `interval` seconds for what it has decided.
+
+    With `relay` its roles are scraped through this one. `ca` is a file with the certificates that
+    an https `url` is checked with; the system's where there is none.
+    """
+
+    url: Annotated[str, AfterValidator(_peer_url)]
+    interval: Seconds = 5.0
+    timeout: Seconds = 10.0
+    relay: bool = False
+    ca: Path | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_text(cls, given: object) -> object:
+        return {"url": given} if isinstance(given, str) else given
+
+
 class AliasSettings(_Checked):
     """Network aliases: whether the engine is asked who answers to them.
 
@@ -264,6 +294,7 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     data_dir: Path | None = None
     engines: tuple[EngineSettings, ...] = ()
+    peers: tuple[PeerSettings, ...] = ()
     resync_interval: Seconds = 60.0
     overlap_limit: Seconds = 90.0
     keep_missing: Seconds = 3600.0
@@ -286,7 +317,8 @@ class Settings(BaseSettings):
         """Whether any target may be the relay's, for a caller with that wish."""
         kinds = {wish} if wish else self.addresses
         is_here = any(engine.is_on_this_host for engine in self.engines)
-        return "relay" in kinds or ("auto" in kinds and is_here)
+        is_chained = any(peer.relay for peer in self.peers)
+        return is_chained or "relay" in kinds or ("auto" in kinds and is_here)
 
     @property
     def engine_of_this_host(self) -> EngineSettings | None:

@@ -20,6 +20,7 @@ from app.settings import (
     AliasSettings,
     EndpointSettings,
     EngineSettings,
+    PeerSettings,
     ProxySettings,
     RelaySettings,
     RoleSettings,
@@ -44,7 +45,11 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "proxy": ProxySettings,
     "relay": RelaySettings,
 }
-_LISTS: dict[str, type[BaseModel]] = {"engines": EngineSettings, "roles": RoleSettings}
+_LISTS: dict[str, type[BaseModel]] = {
+    "engines": EngineSettings,
+    "peers": PeerSettings,
+    "roles": RoleSettings,
+}
 _OF_AN_ENGINE: dict[str, type[BaseModel]] = {"tls": TlsSettings, "ssh": SshSettings}
 
 
@@ -76,7 +81,8 @@ def load(
 ) -> Settings:
     """The settings of options, else of the environment, else of a YAML file. Raises SettingsError.
 
-    Where no engine is set, DOCKER_HOST names it, else it is the socket at its usual place.
+    Where no engine is set, DOCKER_HOST names it, else it is the socket at its usual place. With
+    peers there may be none: `engines: []`.
     """
     environ = os.environ if environ is None else environ
     # Alone first, so that no mistake in a variable is looked for in the file.
@@ -119,6 +125,8 @@ def _engines(settings: Settings, environ: Mapping[str, str]) -> tuple[EngineSett
     # Kamal tells each container, accessories too, by which name it reaches this host.
     host = environ.get("KAMAL_HOST", "")
     engines = settings.engines
+    if settings.peers and not engines and "engines" in settings.model_fields_set:
+        return ()
     if not engines:
         url = environ.get("DOCKER_HOST") or DEFAULT_ENGINE_URL
         try:
@@ -145,6 +153,11 @@ def _conflicts(settings: Settings) -> Iterator[tuple[_Place, str]]:
         elif engine.host in hosts:
             yield ("engines", index, "host"), f"{engine.host!r} is another engine's; make it unique"
         hosts.add(engine.host)
+    urls: set[str] = set()
+    for index, peer in enumerate(settings.peers):
+        if peer.url in urls:
+            yield ("peers", index), f"{peer.url} is listed already"
+        urls.add(peer.url)
     instances: set[str] = set()
     for index, role in enumerate(settings.roles):
         if role.instance in instances and "{" not in role.instance:

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
+from itertools import chain
 from threading import Lock
+from types import MappingProxyType
 
 from app.discovery import http_sd, relay
 from app.discovery.decide import Outcome, decide
@@ -54,12 +56,12 @@ class View:
 
     def __init__(
         self,
-        snapshots: Mapping[str, Snapshot],
+        snapshots: Iterable[Snapshot],
         outcome: Outcome,
         settings: Settings,
         made_at: float,
     ) -> None:
-        self.snapshots = tuple(snapshots.values())
+        self.snapshots = tuple(snapshots)
         self.decisions = outcome.decisions
         self.changes_at = outcome.changes_at
         self.conflicts = outcome.conflicts
@@ -116,7 +118,7 @@ class View:
             fragments[caller] = http_sd.fragments(self.decisions_for(caller))
         return fragments[caller]
 
-    def with_snapshots(self, snapshots: Mapping[str, Snapshot]) -> "View":
+    def with_snapshots(self, snapshots: Iterable[Snapshot]) -> "View":
         """This view, with snapshots that lead to the same decisions."""
         view = View(snapshots, self._outcome, self._settings, self._made_at)
         view._made = self._made
@@ -151,12 +153,14 @@ class State:
         snapshots: Iterable[Snapshot],
         settings: Settings,
         clock: Callable[[], float] = time.time,
+        peers: Mapping[str, tuple[Snapshot, ...]] = MappingProxyType({}),
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._lock = Lock()
         self._told: list[Callable[[], object]] = []
         self._snapshots = {snapshot.host: snapshot for snapshot in snapshots}
+        self._peers = dict(peers)
         self._view = self._decide()
 
     @property
@@ -203,10 +207,33 @@ class State:
             snapshot = replace(snapshot, incumbents=before.incumbents, active=before.active)
             self._snapshots[snapshot.host] = snapshot
             if snapshot.containers is before.containers and snapshot.lost_at == before.lost_at:
-                self._view = self._view.with_snapshots(self._snapshots)
+                self._view = self._view.with_snapshots(self._all())
             else:
                 self._renew()
             return self._snapshots[snapshot.host]
+
+    def publish_peer(self, url: str, snapshots: tuple[Snapshot, ...]) -> None:
+        """Takes what a peer says of its engines. Raises ValueError where a host is another's."""
+        with self._lock:
+            others = [*self._snapshots, *(each.host for each in self._of_peers(but=url))]
+            for snapshot in snapshots:
+                if snapshot.host in others:
+                    raise ValueError(
+                        f"its host {snapshot.host} is known from elsewhere already; give each host "
+                        "one kamal-sd, and each engine a host name of its own"
+                    )
+            before = self._peers.get(url, ())
+            self._peers[url] = snapshots
+            if list(map(_without_age, before)) == list(map(_without_age, snapshots)):
+                self._view = self._view.with_snapshots(self._all())
+            else:
+                self._renew()
+
+    def _of_peers(self, but: str = "") -> Iterator[Snapshot]:
+        return chain.from_iterable(of for url, of in self._peers.items() if url != but)
+
+    def _all(self) -> list[Snapshot]:
+        return [*self._snapshots.values(), *self._of_peers()]
 
     def _renew(self) -> None:
         before = self._view.current()
@@ -217,12 +244,16 @@ class State:
 
     def _decide(self) -> View:
         now = self._clock()
-        outcome = decide(self._snapshots.values(), self._settings, now)
+        outcome = decide(self._all(), self._settings, now)
         self._snapshots = {
             host: replace(snapshot, incumbents=outcome.incumbents[host])
             for host, snapshot in self._snapshots.items()
         }
-        return View(self._snapshots, outcome, self._settings, now)
+        return View(self._all(), outcome, self._settings, now)
+
+
+def _without_age(snapshot: Snapshot) -> tuple[object, ...]:
+    return snapshot.host, snapshot.peer, snapshot.up, snapshot.error
 
 
 def _log_changes(before: Mapping[Slot, Decision], after: Mapping[Slot, Decision]) -> None:

@@ -67,18 +67,22 @@ class Storage:
                 replace(each, labels=dict(each.labels)) for each in snapshot.containers.values()
             ),
         )
-        path = self._path(snapshot.host)
-        beside = path.with_suffix(".new")
-        try:
-            beside.write_bytes(_FILE.dump_json(file))
-            beside.replace(path)
-        except OSError as error:
-            if not self._failing:
-                log.warning("%s: the snapshot cannot be written: %s", path, error.strerror)
-            self._failing = True
-        else:
+        if self._write(self._path(snapshot.host), _FILE.dump_json(file)):
             self._saved[snapshot.host] = content
-            self._failing = False
+
+    def save_peer(self, url: str, answer: bytes) -> None:
+        """Writes what a peer answered last, as it came."""
+        self._write(self._path_of_peer(url), answer)
+
+    def load_peer(self, url: str) -> bytes | None:
+        """What that peer answered last; None where nothing is known."""
+        try:
+            return self._path_of_peer(url).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            log.warning("%s: cannot be read: %s", self._path_of_peer(url), error.strerror)
+            return None
 
     def load(self, host: str, url: str) -> Snapshot:
         """The last snapshot of that engine; an empty one where there is none.
@@ -111,6 +115,19 @@ class Storage:
             incumbents=frozenset(file.incumbents),
         )
 
+    def _write(self, path: Path, content: bytes) -> bool:
+        beside = path.with_suffix(".new")
+        try:
+            beside.write_bytes(content)
+            beside.replace(path)
+        except OSError as error:
+            if not self._failing:
+                log.warning("%s: the snapshot cannot be written: %s", path, error.strerror)
+            self._failing = True
+        else:
+            self._failing = False
+        return not self._failing
+
     def _read(self, container: Container) -> Container:
         labels = {k: value for k, value in container.labels.items() if self._readable(k)}
         return replace(container, labels=labels)
@@ -118,6 +135,10 @@ class Storage:
     def _path(self, host: str) -> Path:
         # Quoted, so that no host can name a file outside the folder, or that of another host.
         return self._directory / f"{quote(host or 'engine', safe='')}.json"
+
+    def _path_of_peer(self, url: str) -> Path:
+        # A quoted host has no @ in it.
+        return self._directory / f"peer@{quote(url, safe='')}.json"
 
 
 def _first(error: ValidationError) -> str:

@@ -11,6 +11,7 @@ from app.settings import (
     AliasSettings,
     EndpointSettings,
     EngineSettings,
+    PeerSettings,
     ProxySettings,
     RelaySettings,
     RoleSettings,
@@ -28,6 +29,7 @@ AS_IT_STANDS = FILE.read_text(encoding="utf-8")
 WITH_EXAMPLES = re.sub(r"^#(?=[a-z_]+:|  )", "", AS_IT_STANDS, flags=re.MULTILINE)
 SECTIONS: dict[str, type[BaseModel]] = {
     "engines": EngineSettings,
+    "peers": PeerSettings,
     "defaults": EndpointSettings,
     "roles": RoleSettings,
     "aliases": AliasSettings,
@@ -40,7 +42,8 @@ DOCUMENT = yaml.safe_load(WITH_EXAMPLES)
 def keys_of(section: str) -> set[str]:
     """Every key below a section, of all the entries where it is a list."""
     found = DOCUMENT[section]
-    return set().union(*(found if isinstance(found, list) else [found]))
+    entries = found if isinstance(found, list) else [found]
+    return {key for entry in entries if isinstance(entry, dict) for key in entry}
 
 
 def test_as_it_stands_it_says_what_holds_without_it() -> None:

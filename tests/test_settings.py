@@ -9,6 +9,7 @@ from app.grammar import NamedPort
 from app.settings import (
     EndpointSettings,
     EngineSettings,
+    PeerSettings,
     RoleSettings,
     Settings,
     SshSettings,
@@ -38,6 +39,7 @@ def test_without_any_setting_the_defaults_serve() -> None:
         "log_level": "info",
         "data_dir": None,
         "engines": (),
+        "peers": (),
         "resync_interval": 60.0,
         "overlap_limit": 90.0,
         "keep_missing": 3600.0,
@@ -358,3 +360,23 @@ def test_settings_do_not_change() -> None:
         settings().listen = "x"
     with pytest.raises(ValidationError, match="frozen"):
         EndpointSettings().path = "/x"
+
+
+def test_a_peer_may_be_its_address_alone() -> None:
+    (peer,) = settings(peers=["http://192.0.2.10:9889/"]).peers
+    assert peer == PeerSettings(url="http://192.0.2.10:9889")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "192.0.2.10:9889",
+        "tcp://192.0.2.10:9889",
+        "http://",
+        "http://a/?b",
+        "http://a/#b",
+        "http://u@a",
+    ],
+)
+def test_what_is_no_address_of_a_peer(url: str) -> None:
+    assert problem(peers=[url]).startswith(f"peers.0.url: Value error, {url!r} is no kamal-sd")

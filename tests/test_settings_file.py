@@ -41,6 +41,24 @@ def test_a_whole_file_is_read(write: Write) -> None:
     assert settings.roles[0].labels == {"team": "core"}
 
 
+def test_with_peers_there_need_be_no_engine(write: Write) -> None:
+    peers = "peers: [http://192.0.2.10:9889]\n"
+    assert load(write(peers + "engines: []")).engines == ()
+    assert [engine.url for engine in load(write(peers)).engines] == [SOCKET]
+    assert [engine.url for engine in load(write("engines: []")).engines] == [SOCKET]
+
+
+def test_a_peer_is_listed_once(write: Write) -> None:
+    path = write(
+        """
+        peers:
+          - http://192.0.2.10:9889
+          - url: http://192.0.2.10:9889/
+        """
+    )
+    assert_mistake(path, 4, "peers[1]", "http://192.0.2.10:9889 is listed already")
+
+
 @pytest.mark.parametrize(
     "content", ["", "# nothing but a remark\n", "---\n", "\ufefflisten: a:9889"]
 )

@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import NamedTuple
 
-from app.discovery import relay
+from app.discovery import peer, relay
 from app.discovery.aliases import Answering
 from app.discovery.endpoint import Caller, endpoints
 from app.discovery.incumbent import NEVER, Choice, choose, start_order
@@ -22,7 +22,8 @@ _TARGETS = frozenset({Reason.CURRENT, Reason.KEPT})
 class Outcome(NamedTuple):
     """Decisions in a fixed order: by host and slot, in each slot the targets first.
 
-    `incumbents` are the ids of each host's current containers, for the next decision to remember.
+    `incumbents` are the ids of each host's current containers, for the next decision to remember;
+    a peer remembers its own.
     `changes_at` is the earliest time at which time alone may change a decision. `conflicts` are
     known where aliases are verified.
     """
@@ -45,6 +46,10 @@ def decide(
     changes_at = NEVER
     conflicts: list[AliasConflict] = []
     for snapshot in snapshots:
+        if snapshot.peer:
+            decisions += peer.seen_by(caller, snapshot.peer, settings)
+            conflicts += snapshot.peer.conflicts
+            continue
         slots, others = by_slot(snapshot, settings)
         decisions += others
         answering, managed = None, {}

@@ -10,9 +10,13 @@ from app.model import AliasConflict, Decision, Snapshot
 
 
 class EngineDocument(TypedDict):
-    """An engine's state. Ages and times are in seconds; null where there is none yet."""
+    """An engine's state. Ages and times are in seconds; null where there is none yet.
+
+    `peer` is the address of the other kamal-sd that watches it, empty where this one does.
+    """
 
     host: str
+    peer: str
     up: bool
     error: str
     alias_error: str
@@ -25,7 +29,8 @@ class EngineDocument(TypedDict):
 class DecisionDocument(TypedDict):
     """One decision. `targets` is empty where there is none, and `reason` says why.
 
-    `upstream` is the container's own address where the target is the relay's, else empty.
+    `upstream` is the container's own address where the target is the relay's, else empty. `labels`
+    are the target's.
     """
 
     host: str
@@ -45,6 +50,7 @@ class DecisionDocument(TypedDict):
     targets: list[str]
     upstream: str
     instance: str
+    labels: dict[str, str]
 
 
 class AliasConflictDocument(TypedDict):
@@ -81,6 +87,20 @@ def explain(
     }
 
 
+def own(document: ExplainDocument) -> ExplainDocument:
+    """The part of the document that no peer told."""
+    engines = [each for each in document["engines"] if not each["peer"]]
+    hosts = {each["host"] for each in engines}
+    conflicts = [each for each in document["alias_conflicts"] if each["host"] in hosts]
+    decisions = [each for each in document["decisions"] if each["host"] in hosts]
+    return {
+        "time": document["time"],
+        "engines": engines,
+        "alias_conflicts": conflicts,
+        "decisions": decisions,
+    }
+
+
 def place_of(decision: DecisionDocument) -> str:
     """Where the metrics are, for a person: the relay's own address would be the same for all."""
     if decision["upstream"]:
@@ -92,6 +112,7 @@ def _engine(snapshot: Snapshot, now: float) -> EngineDocument:
     listed_at = snapshot.listed_at
     return {
         "host": snapshot.host,
+        "peer": snapshot.peer.url if snapshot.peer else "",
         "up": snapshot.up,
         "error": scrub(snapshot.error),
         "alias_error": scrub(snapshot.alias_error),
@@ -135,4 +156,5 @@ def _decision(decision: Decision) -> DecisionDocument:
         "targets": list(target.targets) if target else [],
         "upstream": decision.upstream.authority if decision.upstream else "",
         "instance": target.labels["instance"] if target else "",
+        "labels": dict(target.labels) if target else {},
     }

@@ -3,7 +3,9 @@
 import re
 from collections.abc import Iterable, Mapping
 
+from app.discovery.endpoint import Caller
 from app.model import Decision, Slot, TargetGroup
+from app.settings import Settings
 
 PREFIX = "/scrape/"
 NEXT = "next"
@@ -20,6 +22,12 @@ def path_of(slot: Slot, port: int, lane: str) -> str:
     """The path at which the relay serves a slot's port: no two of them have the same one."""
     parts = [*map(_part, slot), str(port), *([lane] if lane else [])]
     return PREFIX + "/".join(parts)
+
+
+def authority(settings: Settings, caller: Caller) -> str:
+    """Where the caller reaches the relay, as `host:port`."""
+    # Nobody is told the last one but who looks at this very machine.
+    return settings.relay.address or caller.authority or f"localhost:{settings.listen_port}"
 
 
 def routes(decisions: Iterable[Decision]) -> Routes:

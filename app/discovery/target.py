@@ -25,16 +25,15 @@ def with_target(
     """
     engine = next(each for each in settings.engines if each.host == slot.host)
     is_kept = generation.reason is Reason.KEPT
-    authority = settings.relay.address or caller.authority
-    if endpoint.address == "auto" and engine.is_on_this_host and authority:
+    is_reached = settings.relay.address or caller.authority
+    if endpoint.address == "auto" and engine.is_on_this_host and is_reached:
         # It alone misses no scrape and meets no other container: docs/continuity.md.
         endpoint = endpoint._replace(address="relay")
     kind: str
     note = ""
     upstream = None
     if endpoint.address == "relay":
-        # Nobody is told the last one but who looks at this very machine.
-        kind, address = "relay", authority or f"localhost:{settings.listen_port}"
+        kind, address = "relay", relay.authority(settings, caller)
         if not is_kept:
             upstream = upstream_of(generation.container, endpoint, engine)
         endpoint = endpoint._replace(

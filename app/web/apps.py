@@ -118,7 +118,7 @@ class Apps:
 
         try:
             async with (
-                self._pool_of(decision.container.id) as pool,
+                self._pool_of(_behind(decision)) as pool,
                 pool.stream(
                     "GET",
                     _url(upstream, query),
@@ -138,17 +138,17 @@ class Apps:
                 self._changed.set()
 
     @asynccontextmanager
-    async def _pool_of(self, container_id: str) -> AsyncIterator[httpcore.AsyncConnectionPool]:
-        """The connections to that container, which are not dropped as long as this lasts."""
-        if container_id not in self._pools:
-            self._pools[container_id] = httpcore.AsyncConnectionPool(max_connections=None)
-        self._busy[container_id] += 1
+    async def _pool_of(self, behind: str) -> AsyncIterator[httpcore.AsyncConnectionPool]:
+        """The connections to a container or peer, which are not dropped as long as this lasts."""
+        if behind not in self._pools:
+            self._pools[behind] = httpcore.AsyncConnectionPool(max_connections=None)
+        self._busy[behind] += 1
         try:
-            yield self._pools[container_id]
+            yield self._pools[behind]
         finally:
-            self._busy[container_id] -= 1
-            if not self._busy[container_id]:
-                del self._busy[container_id]
+            self._busy[behind] -= 1
+            if not self._busy[behind]:
+                del self._busy[behind]
 
     async def _drop_at_changes(self) -> None:
         # The only one that does: closing takes its time, in which others may come and go.
@@ -156,11 +156,11 @@ class Apps:
             await self._changed.wait()
             self._changed.clear()
             routes = self._state.view.routes.values()
-            live = {decision.container.id for decision in routes if decision.upstream}
+            live = {_behind(decision) for decision in routes if decision.upstream}
             self._done &= live
-            for container_id in [each for each in self._pools if each not in live]:
-                if not self._busy[container_id]:
-                    await self._pools.pop(container_id).aclose()
+            for behind in [each for each in self._pools if each not in live]:
+                if not self._busy[behind]:
+                    await self._pools.pop(behind).aclose()
 
     def _is_done(self, view: View, path: str, decision: Decision) -> bool:
         """Whether the container that did not answer is on its way out, and has a successor."""
@@ -181,19 +181,24 @@ def _url(upstream: Upstream, query: str) -> httpcore.URL:
     )
 
 
+def _behind(decision: Decision) -> str:
+    """What a connection is made to, by its id: the container, or another kamal-sd."""
+    upstream = decision.upstream
+    return upstream.authority if upstream and upstream.is_peer else decision.container.id
+
+
 def _same(now: Decision | None, before: Decision) -> bool:
-    return (
-        now is not None
-        and now.container.id == before.container.id
-        and now.upstream == before.upstream
-    )
+    return now is not None and _behind(now) == _behind(before) and now.upstream == before.upstream
 
 
 def _lost(view: View, decision: Decision) -> bool | None:
     """True where the container does not hold its addresses any more, else None.
 
-    It may well have been replaced: it is asked to the end as long as it runs.
+    It may well have been replaced: it is asked to the end as long as it runs. A peer looks to its
+    own containers.
     """
+    if decision.upstream and decision.upstream.is_peer:
+        return None
     for snapshot in view.snapshots:
         if snapshot.host == decision.host:
             held = snapshot.containers.get(decision.container.id)

@@ -6,21 +6,37 @@ from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse, Response
 
 from app.discovery.endpoint import Caller
-from app.discovery.explain import EngineDocument, ExplainDocument, explain, place_of
+from app.discovery.explain import EngineDocument, ExplainDocument, explain, own, place_of
+from app.settings import AddressKind
 from app.state import State
-from app.web.parameters import authority_of, wants_text
+from app.web.parameters import authority_of, refuse_unknown, wants_text
+
+_PARAMETERS = ("address", "peers")
 
 
 def router(state: State) -> APIRouter:
     """The route, over this state."""
     routes = APIRouter(tags=["discovery"])
 
-    @routes.get("/explain", response_model=ExplainDocument)
-    async def explain_all(request: Request) -> Response:
-        """Every container that the engines show, and why it is a target or is none."""
+    @routes.get(
+        "/explain",
+        response_model=ExplainDocument,
+        responses={400: {"description": "A parameter is unknown or wrong; the text says which."}},
+    )
+    async def explain_all(
+        request: Request, address: AddressKind | None = None, peers: bool = True
+    ) -> Response:
+        """Every container that the engines show, and why it is a target or is none.
+
+        With `address`, as `/targets` has them then; without `peers`, of this server's own engines.
+        """
+        if refused := refuse_unknown(request, _PARAMETERS):
+            return refused
         view = state.view
-        decisions = view.decisions_for(Caller(authority=authority_of(request)))
+        decisions = view.decisions_for(Caller(address, authority=authority_of(request)))
         document = explain(view.snapshots, decisions, state.now(), view.conflicts)
+        if not peers:
+            document = own(document)
         if wants_text(request):
             return PlainTextResponse(table(document))
         # For a person with curl as well as for a program.

@@ -40,6 +40,8 @@ _TIMEOUT_HEADER = "x-prometheus-scrape-timeout-seconds"
 _PASSED_ON = frozenset({b"accept", b"accept-encoding"})
 _PASSED_BACK = frozenset({b"content-type", b"content-encoding"})
 _STATUSES = range(200, 600)
+# What a scrape has on its way from one kamal-sd to the next (RFC 9110, 7.6.3).
+_VIA = (b"via", b"1.1 kamal-sd")
 
 
 class _FinalError(Exception):
@@ -66,6 +68,7 @@ def router(state: State, settings: RelaySettings, apps: Apps, metrics: RelayMetr
             404: {"description": "No slot is discovered that has this path."},
             502: {"description": "The current container gave no whole answer; the text says why."},
             503: {"description": "Nothing runs in the slot, or it is not known yet what does."},
+            508: {"description": "The scrape went through two kamal-sd's already."},
             504: {"description": "The app did not answer within the scraper's time."},
         },
     )
@@ -96,6 +99,7 @@ class _Scrape(Response):
         self._path = request.scope["raw_path"].decode("latin-1")
         self._query = request.scope["query_string"].decode("latin-1")
         self._passed_on = [each for each in request.headers.raw if each[0] in _PASSED_ON]
+        self._is_from_peer = _VIA in request.headers.raw
         self._budget = _budget(request, settings.timeout)
         self._deadline = time.monotonic() + self._budget
         self._begun = False
@@ -161,6 +165,9 @@ class _Scrape(Response):
         if decision.upstream is None:
             reason = f"{decision.container.name}: {decision.detail}"
             raise _FinalError(503, RelayResult.DOWN, reason)
+        if decision.upstream.is_peer and self._is_from_peer:
+            reason = "this scrape came through another kamal-sd, and would go on to a third"
+            raise _FinalError(508, RelayResult.REFUSED, reason)
         return decision, decision.upstream
 
     async def _ask(self, decision: Decision, upstream: Upstream, send: Send) -> None:
@@ -171,6 +178,8 @@ class _Scrape(Response):
             (b"user-agent", f"kamal-sd/{__version__}".encode()),
             (_TIMEOUT_HEADER.encode(), f"{left:.3f}".encode()),
         ]
+        if upstream.is_peer:
+            headers.append(_VIA)
         async with self._apps.answer(
             self._path, decision, upstream, self._query, headers
         ) as response:

@@ -4,10 +4,12 @@ import json
 
 import pytest
 
+from app.cli.options import EXIT_NO_ANSWER
 from app.engine import ledger
 from tests.builders import NOW, container, labels, snapshot
 from tests.cli.conftest import Command
 from tests.cli.places import engine, entry, server, url_of
+from tests.web.apps import Served
 from tests.web.site import ELSEWHERE, TOWN, Site, town
 
 LONG = "a-service-with-quite-a-long-name-that-somebody-chose-on-a-good-day"
@@ -172,3 +174,18 @@ def test_the_server_can_be_named_in_the_environment(
         monkeypatch.setenv("KAMAL_SD_URL", f"{url_of(place)}/")
         assert "shop-web" in kamal_sd("targets").stdout
     assert place.requests[0].startswith("GET /explain ")
+
+
+def test_the_peers_of_the_settings_are_asked(
+    kamal_sd: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engines = [{"url": "unix:///engine.sock", "host": "web-1"}]
+    monkeypatch.setenv("KAMAL_SD_ENGINES", "[]")
+    with Served(container(), engines=engines) as there:
+        monkeypatch.setenv("KAMAL_SD_PEERS", json.dumps([f"http://{there.authority}"]))
+        result = kamal_sd("targets", "--json")
+        (group,) = json.loads(result.stdout)
+        assert group["labels"]["host"] == "web-1"
+    failed = kamal_sd("targets")
+    assert failed.exit_code == EXIT_NO_ANSWER
+    assert f"the kamal-sd at http://{there.authority}: it does not answer" in failed.stderr

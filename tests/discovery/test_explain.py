@@ -13,7 +13,10 @@ def document(*shown: Container) -> DecisionDocument:
 
 
 def test_a_target_is_explained() -> None:
-    assert document(container(id="c0ffee")) == {
+    found = document(container(id="c0ffee"))
+    labels = found.pop("labels")  # type: ignore[misc]
+    assert labels["__meta_kamal_version"] == "v1"
+    assert found == {
         "host": "",
         "slot": "shop-web",
         "kind": "app",
@@ -63,6 +66,7 @@ def test_each_engine_is_shown_with_the_age_of_its_list() -> None:
 
 def engine(host: str, **given: object) -> dict[str, object]:
     nothing: dict[str, object] = {
+        "peer": "",
         "up": False,
         "error": "",
         "alias_error": "",

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.discovery import relay
-from app.model import Slot
+from app.model import Slot, Upstream
 from tests.builders import WEB, container, decision, labels, stopped
 
 # What no program on the way escapes, joins or takes apart (RFC 3986, 2.3 and 6.2.2).
@@ -61,7 +61,7 @@ def test_every_path_is_plain_and_names_no_other(place: tuple[Slot, int, str]) ->
 def test_a_route_leads_to_the_decision_of_its_target() -> None:
     current = decision(container(), defaults={"address": "relay"})
     assert relay.routes([current]) == {"/scrape/-/shop/web/-/9394": current}
-    assert current.upstream == ("172.18.0.5:9394", "http", "/metrics")
+    assert current.upstream == Upstream("172.18.0.5:9394", "http", "/metrics")
 
 
 def test_a_role_that_died_has_a_route_with_nothing_behind_it() -> None:

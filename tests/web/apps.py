@@ -59,7 +59,9 @@ class Served:
     def __init__(self, *containers: Container, **given: Any) -> None:
         checked = settings(**given)
         self.now = NOW
-        self.state = State([snapshot(*containers)], checked, clock=lambda: self.now)
+        self.state = State(
+            [snapshot(*containers, host=checked.engines[0].host)], checked, clock=lambda: self.now
+        )
         self._listener = listener_at("127.0.0.1", 0)
         self.authority = f"127.0.0.1:{self._listener.getsockname()[1]}"
         config = uvicorn.Config(

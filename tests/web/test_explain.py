@@ -53,7 +53,21 @@ def test_a_decision_tells_the_whole_of_it() -> None:
         "targets": ["shop-job.invalid:9394"],
         "upstream": "",
         "instance": "shop-job:9394",
+        "labels": job["labels"],
     }
+
+
+def test_the_labels_are_those_of_the_target() -> None:
+    site = town()
+    explained = [each["labels"] for each in site.ask("/explain").json()["decisions"]]
+    served = [group["labels"] for group in site.ask("/targets").json()]
+    assert [labels for labels in explained if labels] == served
+
+
+def test_an_unknown_parameter_is_refused() -> None:
+    answer = town().ask("/explain?adress=ip")
+    assert answer.status_code == 400
+    assert "did you mean address?" in answer.text
 
 
 def test_the_targets_are_those_of_targets() -> None:
