@@ -90,6 +90,9 @@ def lint(
 def init_(
     file: File = Path("config/deploy.yml"),
     destination: Destination = "",
+    socket_proxy: Annotated[
+        bool, typer.Option("--socket-proxy", help="Put HAProxy between kamal-sd and the engine.")
+    ] = False,
     write: Annotated[
         Path | None, typer.Option(help="Write the files into this folder; none is overwritten.")
     ] = None,
@@ -107,7 +110,7 @@ def init_(
         (
             f"2. The accessory: below accessories: in {file}",
             "kamal-sd.accessory.yml",
-            init.accessory(app, _template("direct-socket.yml"), _template("one-a-host.yml")),
+            _accessory(app, socket_proxy),
         ),
         ("3. The job: in prometheus.yml", "prometheus.yml", init.job(app)),
         (
@@ -116,6 +119,11 @@ def init_(
             _template("post-deploy"),
         ),
     ]
+    if socket_proxy:
+        name = "config/kamal-sd/haproxy.cfg"
+        blocks.append(
+            (f"5. The socket proxy's settings: as {name}", name, _template("haproxy.cfg"))
+        )
     if write is None:
         for title, _, text in blocks:
             typer.echo(f"# --- {title} ---\n{text or '# Nothing to add.'}")
@@ -123,6 +131,13 @@ def init_(
     left = [name for _, name, text in blocks if text and not _written(write / name, text)]
     if left:
         raise typer.Exit(EXIT_FOUND)
+
+
+def _accessory(app: App, socket_proxy: bool) -> str:
+    several = _template("one-a-host.yml")
+    if socket_proxy:
+        return init.proxied(app, _template("socket-proxy.yml"), several)
+    return init.accessory(app, _template("direct-socket.yml"), several)
 
 
 def names_of(container: Container) -> Iterator[tuple[str, str]]:

@@ -16,6 +16,10 @@ scrape_configs:
     static_configs:
       - targets: [{targets}]
 """
+# Where the templates have what depends on the hosts, each with the comment above it.
+_HOST = re.compile(r"(?m)^(?:    # .*\n)*    host: .*\n")
+_HOSTS = re.compile(r"(?m)^(?:    # .*\n)*    hosts:\n(?:      - .*\n)+")
+_PORT = re.compile(r"(?m)^(?:    # .*\n)*    port: .*\n")
 
 
 def hosts(app: App) -> list[str]:
@@ -29,29 +33,40 @@ def labels(app: App) -> str:
         f"  {line}"
         for role in app.roles
         if label(role, "port") is None and label(role, "scrape") is None
-        for line in labels_to_add(role)
+        for line in labels_to_add(app, role)
     ]
     return "\n".join(["servers:", *lines, ""]) if lines else ""
 
 
 def accessory(app: App, one: str, several: str) -> str:
     """The accessory: of the two templates the one that fits the hosts, with the app's own in it."""
-    where = hosts(app)
-    if len(where) > 1:
-        roles = ", ".join(role.name for role in app.roles)
-        return re.sub(
-            r"(?m)^    # Or `roles.*\n    hosts:\n(?:      - .*\n)+",
-            f"    roles: [{roles}]\n",
-            several,
-        )
+    if len(hosts(app)) > 1:
+        return _HOSTS.sub(lambda _: _roles(app), several)
+    return _on_its_host(app, one)
+
+
+def proxied(app: App, one: str, several: str) -> str:
+    """The accessory with its socket proxy; on several hosts with the port of `several`."""
+    if len(hosts(app)) > 1:
+        port = _PORT.findall(several)[0]
+        return _PORT.sub(lambda _: port, _HOST.sub(lambda _: _roles(app), one))
+    return _on_its_host(app, one)
+
+
+def _on_its_host(app: App, one: str) -> str:
     text = one.replace("shop", app.service) if app.service else one
-    return text.replace("192.0.2.10", where[0]) if where else text
+    return text.replace("192.0.2.10", (hosts(app) or ["192.0.2.10"])[0])
+
+
+def _roles(app: App) -> str:
+    return f"    roles: [{', '.join(role.name for role in app.roles)}]\n"
 
 
 def job(app: App) -> str:
     """The Prometheus job: at the accessory's name, or at each of several hosts."""
     where = hosts(app)
-    places = list(where) if len(where) > 1 else [f"{app.service or 'shop'}-kamal-sd"]
+    several = [f"[{host}]" if ":" in host else host for host in where]
+    places = several if len(where) > 1 else [f"{app.service or 'shop'}-kamal-sd"]
     urls = "\n".join(_lines(places))
     return _JOB.format(urls=urls, targets=", ".join(f'"{place}:9889"' for place in places))
 

@@ -62,6 +62,7 @@ def findings(apps: Sequence[App], held: Sequence[Held] = ()) -> list[Finding]:
     app = apps[0]
     found = [each for role in app.roles for each in _of_role(app, role)]
     found += _reserved_labels(app)
+    found += _lost_tags(app)
     found += _shared_aliases(apps)
     found += _held_aliases(app, held)
     return sorted(set(found), key=lambda each: (each.file, each.line, each.rule))
@@ -137,6 +138,28 @@ def _reserved_labels(app: App) -> Iterator[Finding]:
                 )
 
 
+def _lost_tags(app: App) -> Iterator[Finding]:
+    for accessory in app.accessories:
+        for tag in accessory.tags:
+            for role in app.roles:
+                has = {
+                    host
+                    for host, tags in role.tags
+                    if tag.text in {each.text for each in tags.items}
+                }
+                if hosts := has - accessory.hosts:
+                    yield _finding(
+                        tag,
+                        "error",
+                        "lost-tag",
+                        f"accessory {accessory.name}: Kamal looks for a tag only in roles that are "
+                        f"plain lists of hosts. Role {role.name} has its own below hosts:, so the "
+                        f"accessory is not on {', '.join(sorted(hosts)[:3])}; name hosts or roles",
+                        "hosts:",
+                        *(f"  - {host}" for host in sorted(accessory.hosts | hosts)),
+                    )
+
+
 def _bad_labels(role: Role) -> Iterator[Finding]:
     for option, reader in _READERS.items():
         for spelling in SPELLINGS:
@@ -168,7 +191,7 @@ def _port(app: App, role: Role) -> Iterator[Finding]:
             "no-metrics-port",
             f"role {role.name} names no metrics port, so it is no target; with the port that "
             "serves its metrics, write",
-            *labels_to_add(role),
+            *labels_to_add(app, role),
         )
         return
     try:
@@ -201,18 +224,22 @@ def label(role: Role, option: str) -> Node | None:
     return next((node for node in found if node), None)
 
 
-def labels_to_add(role: Role) -> list[str]:
+def labels_to_add(app: App, role: Role) -> list[str]:
     """The lines that make the role a target, for its place below `servers:`."""
     port = '    prometheus.port: "9394"'
     if isinstance(role.node.value, tuple):
         lines = [f"{role.name}:", "  hosts:"]
+        if any(role.tagged(tag.text) for each in app.accessories for tag in each.tags):
+            # Else the accessory would be on no host, and Kamal would not say so.
+            lines.insert(
+                1, "  # Kamal finds no tags in this form: give the accessory `hosts:` for `tag:`."
+            )
         for item in role.node.value:
-            tags = [(host, tag.items) for host, tag in item.table.items()]
             lines += [
-                f"    - {host}: [{', '.join(each.text or '…' for each in tag)}]"
-                for host, tag in tags
+                f"    - {host}: [{', '.join(each.text or '…' for each in tags.items)}]"
+                for host, tags in item.table.items()
             ]
-            if not tags:
+            if not item.table:
                 lines.append(f"    - {item.text or '…'}")
         return [*lines, "  labels:", port]
     return [f"{role.name}:", "  labels:", port]

@@ -8,6 +8,7 @@ import pytest
 from tests.builders import container, labels
 from tests.cli.conftest import Command
 from tests.cli.places import engine, entry
+from tests.cli.test_init import DOCS
 from tests.deployfile.test_against_kamal import KAMAL
 from tests.deployfile.test_lint import FILES
 
@@ -35,6 +36,15 @@ def test_erb_is_said_once(kamal_sd: Command) -> None:
     assert result.exit_code == 0
     assert "only Ruby knows servers.web.hosts" in result.stderr
     assert "the Ruby on line 2, 8, 10 was not run" in result.stderr
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+def test_kamals_own_examples(kamal_sd: Command, path: Path) -> None:
+    result = kamal_sd("lint", str(path))
+    assert result.exit_code == (1 if path.name in {"role.yml", "servers.yml"} else 0)
+    assert (": warning no-metrics-port: " in result.stdout) is bool(result.exit_code)
+    assert ": error " not in result.stdout
+    assert result.stderr == ""
 
 
 def test_json(kamal_sd: Command) -> None:

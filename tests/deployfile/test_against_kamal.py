@@ -1,8 +1,10 @@
 """What the installed Kamal prints for the same files is what is read here."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,14 +15,26 @@ from tests.deployfile.test_lint import FILES, document
 KAMAL = Path(sys.executable).with_name("kamal")
 
 
-def printed(folder: Path, name: str, destination: str = "") -> App:
-    options = ["-d", destination] if destination else []
-    command = [str(KAMAL), "config", "-c", name, "--version", "v1", *options]
+def run_kamal(folder: Path, *args: str) -> str:
     ran = subprocess.run(
-        command, capture_output=True, text=True, cwd=folder, timeout=60, check=False
+        [KAMAL, *args], capture_output=True, text=True, cwd=folder, timeout=60, check=False
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    return app_of(read("kamal", ran.stdout), destination)
+    return ran.stdout
+
+
+def ask_kamal(folder: Path, text: str, ruby: str) -> Any:
+    """What the Ruby is, once Kamal has read the text: whatever Ruby stands in it, Kamal runs."""
+    told = f"\n<% $told ||= at_exit {{ puts ({ruby}).to_json }} %>\n"
+    (folder / "deploy.yml").write_text(text + told)
+    printed = run_kamal(folder, "config", "-c", "deploy.yml", "--version", "v1")
+    return json.loads(printed.splitlines()[-1])
+
+
+def printed(folder: Path, name: str, destination: str = "") -> App:
+    options = ["-d", destination] if destination else []
+    text = run_kamal(folder, "config", "-c", name, "--version", "v1", *options)
+    return app_of(read("kamal", text), destination)
 
 
 @pytest.mark.parametrize(
@@ -34,6 +48,7 @@ def printed(folder: Path, name: str, destination: str = "") -> App:
         ("inherited.yml", "staging"),
         ("moved.yml", ""),
         ("moved.yml", "staging"),
+        ("tags.yml", ""),
     ],
 )
 def test_kamal_merges_the_same(name: str, destination: str) -> None:
@@ -54,6 +69,14 @@ def test_kamal_merges_the_same(name: str, destination: str) -> None:
     assert {each.name: each.service for each in theirs.accessories} == names
     here, there = (app.root.at("accessories", "redis", "host") for app in (ours, theirs))
     assert (here and here.text) == (there and there.text)
+
+
+def test_kamal_finds_the_same_hosts_by_their_tags(tmp_path: Path) -> None:
+    text = (FILES / "tags.yml").read_text()
+    ruby = "KAMAL.config.accessories.to_h { |each| [each.name, each.hosts] }"
+    theirs = ask_kamal(tmp_path, text, ruby)
+    ours = {each.name: each.hosts for each in app_of(document("tags.yml")).accessories}
+    assert ours == {name: set(hosts) for name, hosts in theirs.items()}
 
 
 def test_null_takes_the_place_of_what_was_there(tmp_path: Path) -> None:
