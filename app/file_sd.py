@@ -24,7 +24,7 @@ _MODE = 0o644
 def writing(path: Path, state: State) -> Iterator[None]:
     """Keeps the file true, as long as the context lasts. It stays afterwards, as it is.
 
-    Nothing is written before every engine was listed once, so no error empties the file.
+    Nothing is written before `/targets` would answer, so no error empties the file.
     """
     follower = Follower(state, _Writer(path).act, "file_sd")
     follower.start()

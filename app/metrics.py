@@ -124,6 +124,11 @@ def _engines(snapshots: tuple[Snapshot, ...], now: float) -> Iterator[Metric]:
     up = GaugeMetricFamily(
         "kamal_sd_engine_up", "Whether the engine is being heard.", labels=["host"]
     )
+    listed = GaugeMetricFamily(
+        "kamal_sd_engine_listed",
+        "Whether the engine was listed once. Where it is 0, its roles are no targets.",
+        labels=["host"],
+    )
     age = GaugeMetricFamily(
         "kamal_sd_engine_list_age_seconds",
         "Seconds since the engine's last good list. Absent before the first.",
@@ -138,11 +143,12 @@ def _engines(snapshots: tuple[Snapshot, ...], now: float) -> Iterator[Metric]:
     for snapshot in snapshots:
         host = [snapshot.host]
         up.add_metric(host, snapshot.up)
+        listed.add_metric(host, snapshot.listed_at is not None)
         if snapshot.listed_at is not None:
             age.add_metric(host, max(0.0, now - snapshot.listed_at))
         events.add_metric(host, snapshot.events)
         reconnects.add_metric(host, snapshot.reconnects)
-    return iter((up, age, events, reconnects))
+    return iter((up, listed, age, events, reconnects))
 
 
 def _decisions(decisions: tuple[Decision, ...]) -> Metric:

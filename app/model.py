@@ -44,7 +44,11 @@ class Network(NamedTuple):
 
 
 class Port(NamedTuple):
-    """An exposed port. `public` is None where it is not published."""
+    """An exposed port. `public` is the host's port, None where it is not published.
+
+    `public_ip` is the address that it is published on, 0.0.0.0 or :: where it is all of them, and
+    empty where the engine does not say.
+    """
 
     private: int
     protocol: str

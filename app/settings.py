@@ -14,6 +14,8 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -27,6 +29,8 @@ DEFAULT_ENGINE_URL = "unix:///var/run/docker.sock"
 # Plain labels that kamal-sd itself gives. A static label of that name would break promise 1.
 _OWN_LABELS = frozenset({"instance", "service", "role", "destination", "host", "generation"})
 _SLOT_FIELDS = ("slot", "service", "role", "destination", "host")
+# What secures an engine goes with its URL.
+_SCHEME_OF = {"tls": "tcp:", "ssh": "ssh:"}
 _INSTANCE_FIELDS = ("port", "port_name", *_SLOT_FIELDS)
 
 # No password, and in the socket's path nothing that has a meaning to ssh.
@@ -69,7 +73,7 @@ def _static_label(name: str) -> str:
 
 
 def _engine_url(url: str) -> str:
-    parts = urlsplit(url)
+    parts = urlsplit(grammar.printable(url))
     if parts.scheme == "unix" and parts.path.startswith("/"):
         return url
     if parts.scheme == "tcp" and parts.hostname and parts.port:
@@ -107,6 +111,15 @@ def _host_address(text: str) -> str:
         return grammar.host_name(text)
 
 
+def _is_reached_by_others(host: str) -> bool:
+    """Whether it can be the address of a host, and is not that of a tunnel's end on this one."""
+    try:
+        address = _host_address(host)
+    except ValueError:
+        return False
+    return not address.startswith("127.") and address not in ("", "localhost", "::1")
+
+
 def _listen(address: str) -> str:
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
@@ -129,7 +142,7 @@ StaticLabels = Mapping[
     Annotated[str, AfterValidator(_static_label)],
     Annotated[str, BeforeValidator(_numbers_are_text), AfterValidator(grammar.printable)],
 ]
-AddressKind = Literal["auto", "alias", "ip", "relay"]
+AddressKind = Literal["auto", "alias", "ip", "published", "relay"]
 Generations = Literal["current", "both"]
 
 
@@ -205,16 +218,29 @@ class SshSettings(_Checked):
     known_hosts: Path | None = None
 
 
-class EngineSettings(_Checked):
+class EngineDefaults(_Checked):
+    """What may hold for several engines alike. What is of one alone stands in EngineSettings."""
+
+    network: str | None = None
+    timeout: Seconds = 10.0
+    tls: Annotated[TlsSettings | None, BeforeValidator(_not_empty)] = None
+    ssh: SshSettings | None = None
+
+    def fitting(self, url: str) -> dict[str, object]:
+        """What was given of these, and an engine at that URL can have."""
+        return {
+            name: getattr(self, name)
+            for name in self.model_fields_set
+            if url.startswith(_SCHEME_OF.get(name, ""))
+        }
+
+
+class EngineSettings(EngineDefaults):
     """One engine. `host` names it in labels; `address` is where others reach that host."""
 
     url: Annotated[str, AfterValidator(_engine_url)]
     host: Annotated[str, Field(max_length=200), AfterValidator(grammar.printable)] = ""
     address: Annotated[str, AfterValidator(_host_address)] = ""
-    network: str | None = None
-    timeout: Seconds = 10.0
-    tls: Annotated[TlsSettings | None, BeforeValidator(_not_empty)] = None
-    ssh: SshSettings | None = None
 
     @model_validator(mode="after")
     def _secured_as_its_url(self) -> Self:
@@ -228,6 +254,23 @@ class EngineSettings(_Checked):
     def is_over_ssh(self) -> bool:
         """Whether it is reached through a tunnel."""
         return self.url.startswith("ssh:")
+
+    @property
+    def host_in_url(self) -> str:
+        """The name or IP in the URL; empty for a socket."""
+        return urlsplit(self.url).hostname or ""
+
+    @property
+    def is_named_by_url(self) -> bool:
+        """Whether others reach the host as the URL does: it is no socket and no end of a tunnel."""
+        return _is_reached_by_others(self.host_in_url)
+
+    @property
+    def reached_at(self) -> str:
+        """The IP or name at which others reach its host, as far as that is known, else empty."""
+        if self.address or self.is_named_by_url:
+            return self.address or self.host_in_url
+        return self.host if _is_reached_by_others(self.host) else ""
 
     @property
     def is_on_this_host(self) -> bool:
@@ -293,8 +336,10 @@ class Settings(BaseSettings):
     listen: Annotated[str, AfterValidator(_listen)] = "0.0.0.0:9889"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     data_dir: Path | None = None
+    engine_defaults: EngineDefaults = EngineDefaults()
     engines: tuple[EngineSettings, ...] = ()
     peers: tuple[PeerSettings, ...] = ()
+    startup_grace: Seconds = 30.0
     resync_interval: Seconds = 60.0
     overlap_limit: Seconds = 90.0
     keep_missing: Seconds = 3600.0
@@ -306,6 +351,22 @@ class Settings(BaseSettings):
     relay: RelaySettings = RelaySettings()
     file_sd: Path | None = None
     container_labels: tuple[str, ...] = ()
+
+    @field_validator("engines", mode="before")
+    @classmethod
+    def _with_defaults(cls, engines: object, info: ValidationInfo) -> object:
+        """Each with engine_defaults for what it does not set itself. A text is its URL."""
+        # Defaults that are wrong are not there, and told of at their own place.
+        defaults: EngineDefaults = info.data.get("engine_defaults", EngineDefaults())
+        if not isinstance(engines, list | tuple):
+            return engines
+        named = ({"url": each} if isinstance(each, str) else each for each in engines)
+        return [
+            {**defaults.fitting(str(each.get("url", ""))), **each}
+            if isinstance(each, dict)
+            else each
+            for each in named
+        ]
 
     @property
     def addresses(self) -> frozenset[AddressKind]:

@@ -19,6 +19,7 @@ from app.settings import (
     ENVIRONMENT_PREFIX,
     AliasSettings,
     EndpointSettings,
+    EngineDefaults,
     EngineSettings,
     PeerSettings,
     ProxySettings,
@@ -40,6 +41,7 @@ _Lines = Mapping[tuple[str, ...], int]
 # Between a section and its key in the name of a variable.
 _BELOW = "__"
 _SECTIONS: dict[str, type[BaseModel]] = {
+    "engine_defaults": EngineDefaults,
     "defaults": EndpointSettings,
     "aliases": AliasSettings,
     "proxy": ProxySettings,
@@ -94,13 +96,14 @@ def load(
         settings = _merged(document, options or {})
     except ValidationError as error:
         raise SettingsError(source, _problems(error, lines)) from None
+    settings = settings.model_copy(update={"engines": _engines(settings, environ)})
     problems = [
         Problem(_line(lines, place), _dotted(place), message)
         for place, message in _conflicts(settings)
     ]
     if problems:
         raise SettingsError(source, problems)
-    return settings.model_copy(update={"engines": _engines(settings, environ)})
+    return settings
 
 
 def _merged(document: Mapping[str, object], options: Mapping[str, object]) -> Settings:
@@ -130,14 +133,23 @@ def _engines(settings: Settings, environ: Mapping[str, str]) -> tuple[EngineSett
     if not engines:
         url = environ.get("DOCKER_HOST") or DEFAULT_ENGINE_URL
         try:
-            engines = (EngineSettings(url=url),)
+            engines = (
+                EngineSettings.model_validate(
+                    {**settings.engine_defaults.fitting(url), "url": url}
+                ),
+            )
         except ValidationError as error:
             raise SettingsError("environment", [_problem_of_docker_host(error)]) from None
     if len(engines) == 1:
         (engine,) = engines
-        named = {"host": engine.host or host, "address": engine.address or host}
-        engines = (engine.model_copy(update=named),)
-    return engines
+        # An engine at another host than this one has that host's address.
+        here = "" if engine.is_named_by_url else host
+        named = {"host": engine.host or host, "address": engine.address or here}
+        return (engine.model_copy(update=named),)
+    return tuple(
+        each if each.host else each.model_copy(update={"host": each.host_in_url})
+        for each in engines
+    )
 
 
 def _problem_of_docker_host(error: ValidationError) -> Problem:
@@ -166,7 +178,7 @@ def _conflicts(settings: Settings) -> Iterator[tuple[_Place, str]]:
                 f"{role.instance!r} is another role's; make it unique, or use {{slot}}",
             )
         instances.add(role.instance or "")
-    if settings.proxy.state_file and settings.engines and not settings.engine_of_this_host:
+    if settings.proxy.state_file and not settings.engine_of_this_host:
         message = "is of this host's kamal-proxy; of several engines just one may be at unix://"
         yield ("proxy", "state_file"), message
     if settings.file_sd and "relay" in settings.addresses and not settings.relay.address:

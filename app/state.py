@@ -25,6 +25,7 @@ _MOST_ANSWERS = 64
 _MOST_CALLERS = 8
 
 _NOBODY = Caller()
+_NO_FILTERS: Filters = MappingProxyType({})
 # The relay serves whatever anybody may have asked for.
 _RELAY = Caller("relay", "both")
 
@@ -60,25 +61,54 @@ class View:
         outcome: Outcome,
         settings: Settings,
         made_at: float,
+        grace_until: float,
     ) -> None:
         self.snapshots = tuple(snapshots)
         self.decisions = outcome.decisions
-        self.changes_at = outcome.changes_at
         self.conflicts = outcome.conflicts
         self._outcome = outcome
         self._settings = settings
         self._made_at = made_at
+        self._grace_until = grace_until
         self._made = _Made()
+        # The earliest time at which time alone may change anything here.
+        self.changes_at = outcome.changes_at
+        if self.unlisted and not self._is_grace_over:
+            self.changes_at = min(outcome.changes_at, grace_until)
 
     @property
     def ready(self) -> bool:
-        """Whether every engine has been listed once, in this run or in one before."""
-        return not self.unlisted
+        """Whether there is an answer about all engines."""
+        return not self.awaited()
 
     @property
     def unlisted(self) -> list[str]:
         """The hosts of the engines that have not been listed once."""
         return [snapshot.host for snapshot in self.snapshots if snapshot.listed_at is None]
+
+    def awaited(self, filters: Filters = _NO_FILTERS) -> list[str]:
+        """The hosts without whose first list, of this run or one before, there is no answer.
+
+        They are waited for as long as the grace after a start lasts, and where the filters want no
+        other host for ever: an answer without any targets would remove those that a reader has.
+        """
+        unlisted = self.unlisted_of(filters)
+        is_any_listed = len(unlisted) < len(self._hosts_of(filters))
+        return [] if self._is_grace_over and is_any_listed else unlisted
+
+    def unlisted_of(self, filters: Filters) -> list[str]:
+        """The hosts that the filters want and that have not been listed once."""
+        wanted = self._hosts_of(filters)
+        return [host for host in self.unlisted if host in wanted]
+
+    @property
+    def _is_grace_over(self) -> bool:
+        return self._made_at >= self._grace_until
+
+    def _hosts_of(self, filters: Filters) -> list[str]:
+        hosts = [snapshot.host for snapshot in self.snapshots]
+        # One that no engine has is no reason to answer before there is anything to look at.
+        return [host for host in hosts if host in filters.get("host", ())] or hosts
 
     def answer(self, filters: Filters, caller: Caller = _NOBODY) -> Answer:
         """The answer for these filters, made when it is first asked for."""
@@ -120,7 +150,7 @@ class View:
 
     def with_snapshots(self, snapshots: Iterable[Snapshot]) -> "View":
         """This view, with snapshots that lead to the same decisions."""
-        view = View(snapshots, self._outcome, self._settings, self._made_at)
+        view = View(snapshots, self._outcome, self._settings, self._made_at, self._grace_until)
         view._made = self._made
         return view
 
@@ -157,6 +187,7 @@ class State:
     ) -> None:
         self._settings = settings
         self._clock = clock
+        self._grace_until = clock() + settings.startup_grace
         self._lock = Lock()
         self._told: list[Callable[[], object]] = []
         self._snapshots = {snapshot.host: snapshot for snapshot in snapshots}
@@ -249,7 +280,7 @@ class State:
             host: replace(snapshot, incumbents=outcome.incumbents[host])
             for host, snapshot in self._snapshots.items()
         }
-        return View(self._all(), outcome, self._settings, now)
+        return View(self._all(), outcome, self._settings, now, self._grace_until)
 
 
 def _without_age(snapshot: Snapshot) -> tuple[object, ...]:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from app.settings import (
     AliasSettings,
     EndpointSettings,
+    EngineDefaults,
     EngineSettings,
     PeerSettings,
     ProxySettings,
@@ -28,6 +29,7 @@ AS_IT_STANDS = FILE.read_text(encoding="utf-8")
 # A line of an example: a key right after the #, or what is indented below it.
 WITH_EXAMPLES = re.sub(r"^#(?=[a-z_]+:|  )", "", AS_IT_STANDS, flags=re.MULTILINE)
 SECTIONS: dict[str, type[BaseModel]] = {
+    "engine_defaults": EngineDefaults,
     "engines": EngineSettings,
     "peers": PeerSettings,
     "defaults": EndpointSettings,
@@ -63,7 +65,7 @@ def test_with_its_examples_it_has_no_mistake(tmp_path: Path) -> None:
     path = tmp_path / "config.yml"
     path.write_text(WITH_EXAMPLES, encoding="utf-8")
     settings = load(path)
-    assert len(settings.engines) == 3
+    assert len(settings.engines) == 4
     assert settings.defaults.port
     assert settings.proxy.metrics_port
     assert settings.container_labels
@@ -74,15 +76,19 @@ def test_every_setting_is_in_it_and_nothing_else() -> None:
     assert set(DOCUMENT) == set(Settings.model_fields)
 
 
-@pytest.mark.parametrize("section", ["engines", "defaults", "aliases", "proxy", "relay"])
+@pytest.mark.parametrize(
+    "section", ["engine_defaults", "engines", "defaults", "aliases", "proxy", "relay"]
+)
 def test_every_setting_of_a_section_is_in_it_and_nothing_else(section: str) -> None:
     assert keys_of(section) == set(SECTIONS[section].model_fields)
 
 
 def test_every_file_that_secures_an_engine_is_in_it_and_nothing_else() -> None:
-    _, over_tls, over_ssh = DOCUMENT["engines"]
-    assert over_tls["tls"].keys() == TlsSettings.model_fields.keys()
-    assert over_ssh["ssh"].keys() == SshSettings.model_fields.keys()
+    _, over_tls, over_ssh, _ = DOCUMENT["engines"]
+    for each in (over_tls, DOCUMENT["engine_defaults"]):
+        assert each["tls"].keys() == TlsSettings.model_fields.keys()
+    for each in (over_ssh, DOCUMENT["engine_defaults"]):
+        assert each["ssh"].keys() == SshSettings.model_fields.keys()
 
 
 def test_the_roles_show_what_only_they_have() -> None:

@@ -140,6 +140,25 @@ def test_nothing_is_written_before_every_engine_was_listed(file: Path) -> None:
         wait_for(lambda: addresses(file) == {"172.18.0.6:9394", "172.18.0.5:9394"})
 
 
+def test_one_that_was_never_reached_is_done_without_when_the_grace_is_over(file: Path) -> None:
+    engines = [{"url": "unix:///a", "host": "a"}, {"url": "unix:///b", "host": "b"}]
+    kept = state(snapshot(OLD, host="a"), Snapshot("b"), engines=engines, startup_grace="300ms")
+    begin = kept.now()
+    with file_sd.writing(file, kept):
+        # Nobody looks at it and nothing is told: it is written when its time has come.
+        wait_for(file.exists)
+        assert kept.now() - begin >= 0.3
+        assert addresses(file) == {"172.18.0.5:9394"}
+
+
+def test_without_any_list_nothing_is_ever_written(file: Path) -> None:
+    engines = [{"url": "unix:///a", "host": "a"}, {"url": "unix:///b", "host": "b"}]
+    kept = state(Snapshot("a"), Snapshot("b"), engines=engines, startup_grace="10ms")
+    with file_sd.writing(file, kept):
+        a_while()
+        assert not file.exists()
+
+
 def test_an_error_never_empties_it(file: Path) -> None:
     kept = state(snapshot(OLD))
     with file_sd.writing(file, kept):

@@ -55,12 +55,14 @@ def test_whether_each_engine_is_heard_and_how_old_its_list_is() -> None:
     lost = ledger.lost(snapshot(host="b", listed_at=NOW - 300), "Connection refused", NOW - 290)
     scrape = Scrape(heard, lost, **HOSTS)
     assert scrape.by_host("kamal_sd_engine_up") == {"a": 1.0, "b": 0.0}
+    assert scrape.by_host("kamal_sd_engine_listed") == {"a": 1.0, "b": 1.0}
     assert scrape.by_host("kamal_sd_engine_list_age_seconds") == {"a": 12.0, "b": 300.0}
 
 
 def test_an_engine_that_was_never_listed_has_no_age() -> None:
     scrape = Scrape(Snapshot("a"), ledger.lost(Snapshot("b"), "No such file", NOW), **HOSTS)
     assert scrape.by_host("kamal_sd_engine_up") == {"a": 0.0, "b": 0.0}
+    assert scrape.by_host("kamal_sd_engine_listed") == {"a": 0.0, "b": 0.0}
     assert scrape.by_host("kamal_sd_engine_list_age_seconds") == {}
 
 

@@ -75,6 +75,25 @@ def test_each_engine_is_watched_by_its_own_settings(tmp_path: Path) -> None:
     assert [each.open for each in engines.values()] == [0, 0]
 
 
+def test_an_engine_that_is_never_reached_is_done_without_in_the_end(tmp_path: Path) -> None:
+    engines = {"a": FakeEngine(entry("shop")), "b": FakeEngine(entry("blog"))}
+    engines["b"].refusal = EngineError("away")
+    urls = [{"url": f"unix:///{host}", "host": host} for host in engines]
+    settings = fake_settings(tmp_path, engines=urls, startup_grace="400ms")
+    with watching(settings, lambda asked: engines[asked.host].connect(), QUICK) as state:
+        wait_for(lambda: state.view.snapshots[0].up)
+        assert not state.view.ready
+        wait_for(lambda: state.view.ready)
+        assert state.view.unlisted == ["b"]
+        engines["b"].refusal = None
+        wait_for(lambda: len(state.view.current()) == 2)
+        assert state.view.unlisted == []
+    # What was known before is no matter of any grace.
+    engines["b"].refusal = EngineError("away")
+    with watching(settings, lambda asked: engines[asked.host].connect(), QUICK) as state:
+        assert state.view.ready
+
+
 def test_the_resync_interval_is_a_setting(tmp_path: Path) -> None:
     engine = FakeEngine(entry("shop"))
     with watch(fake_settings(tmp_path, resync_interval="20ms"), engine):

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from app.grammar import NamedPort
 from app.settings import (
     EndpointSettings,
+    EngineDefaults,
     EngineSettings,
     PeerSettings,
     RoleSettings,
@@ -17,6 +18,7 @@ from app.settings import (
 )
 
 URL = "unix:///var/run/docker.sock"
+TIMES = ["startup_grace", "resync_interval", "overlap_limit", "keep_missing"]
 
 
 def settings(**given: object) -> Settings:
@@ -38,8 +40,10 @@ def test_without_any_setting_the_defaults_serve() -> None:
         "listen": "0.0.0.0:9889",
         "log_level": "info",
         "data_dir": None,
+        "engine_defaults": {"network": None, "timeout": 10.0, "tls": None, "ssh": None},
         "engines": (),
         "peers": (),
+        "startup_grace": 30.0,
         "resync_interval": 60.0,
         "overlap_limit": 90.0,
         "keep_missing": 3600.0,
@@ -80,7 +84,7 @@ def test_a_port_to_listen_at_is_one_that_exists(port: str) -> None:
     assert "write a number from 1 to 65535" in problem(listen=f"0.0.0.0:{port}")
 
 
-@pytest.mark.parametrize("field", ["resync_interval", "overlap_limit", "keep_missing"])
+@pytest.mark.parametrize("field", TIMES)
 @pytest.mark.parametrize(
     ("value", "seconds"), [("90s", 90.0), ("1m30s", 90.0), (90, 90.0), (0.5, 0.5)]
 )
@@ -90,7 +94,7 @@ def test_a_time_is_a_duration_or_a_number_of_seconds(
     assert getattr(settings(**{field: value}), field) == seconds
 
 
-@pytest.mark.parametrize("field", ["resync_interval", "overlap_limit", "keep_missing"])
+@pytest.mark.parametrize("field", TIMES)
 @pytest.mark.parametrize(
     ("value", "words"),
     [
@@ -138,6 +142,12 @@ def test_what_is_right_is_taken(name: str, given: object, value: object) -> None
         ({"engines": [{"url": URL, "name": "x"}]}, "engines.0.name: Extra inputs"),
         ({"engines": [{"url": URL, "timeout": 0}]}, "engines.0.timeout: "),
         ({"engines": [{"url": URL, "host": 5}]}, "engines.0.host: "),
+        ({"engines": [5]}, "engines.0: "),
+        ({"engines": ["web-1"]}, "engines.0.url: Value error, 'web-1' is no engine"),
+        ({"engines": URL}, "engines: "),
+        ({"engine_defaults": {"url": URL}}, "engine_defaults.url: Extra inputs"),
+        ({"engine_defaults": {"host": "a"}}, "engine_defaults.host: Extra inputs"),
+        ({"engine_defaults": {"timeout": 0}, "engines": [URL]}, "engine_defaults.timeout: "),
         ({"proxy": {"metrics_port": 0}}, "proxy.metrics_port: Value error, '0' is no port"),
         ({"proxy": {"port": 1}}, "proxy.port: Extra inputs"),
         ({"roles": [{"rule": "web"}]}, "roles.0.rule: Extra inputs"),
@@ -176,7 +186,11 @@ def test_what_is_no_engine_is_told_how_to_be_one(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["tcp://10.0.0.1:99999", "tcp://10.0.0.1:x", "tcp://[::1", "ssh://web-1:99999"]
+    "url",
+    [
+        *("tcp://10.0.0.1:99999", "tcp://10.0.0.1:x", "tcp://[::1", "tcp://a\x01b:1"),
+        "ssh://web-1:99999",
+    ],
 )
 def test_an_address_of_an_engine_that_cannot_be_read_is_refused(url: str) -> None:
     assert problem(engines=[{"url": url}]).startswith("engines.0.url: Value error, ")
@@ -242,6 +256,69 @@ def test_what_secures_no_engine_is_refused(given: Mapping[str, Any], words: str)
     assert problem(engines=[given]).startswith(words)
 
 
+@pytest.mark.parametrize(
+    ("given", "reached_at"),
+    [
+        ({"url": URL}, ""),
+        ({"url": URL, "address": "192.0.2.1", "host": "web-1"}, "192.0.2.1"),
+        ({"url": URL, "host": "web-1"}, "web-1"),
+        ({"url": URL, "host": "2001:db8::1"}, "2001:db8::1"),
+        ({"url": URL, "host": "the first one"}, ""),
+        ({"url": "tcp://Web-1.example:2375", "host": "a"}, "web-1.example"),
+        ({"url": "tcp://[2001:DB8::1]:2375"}, "2001:db8::1"),
+        ({"url": "tcp://web-1:2375", "address": "2001:db8::1"}, "2001:db8::1"),
+        # The end of a tunnel is on this host, and the engine is not.
+        *(
+            ({"url": f"tcp://{tunnel}:2375", "host": host}, reached_at)
+            for tunnel in ("127.0.0.1", "127.8.0.1", "[::1]", "localhost", "LOCALHOST")
+            for host, reached_at in (("", ""), ("127.0.0.1", ""), ("localhost", ""), ("a", "a"))
+        ),
+    ],
+)
+def test_where_others_reach_the_host_of_an_engine(
+    given: Mapping[str, Any], reached_at: str
+) -> None:
+    assert EngineSettings(**given).reached_at == reached_at
+
+
+# --- many engines ---
+
+
+def test_what_secures_engines_goes_to_those_that_can_have_it() -> None:
+    tls, ssh = {"ca": "/ca.pem"}, {"key": "/key"}
+    found = settings(
+        engine_defaults={"tls": tls, "ssh": ssh}, engines=[URL, TCP, SSH, {"url": TCP, "tls": {}}]
+    ).engines
+    assert [(each.tls, each.ssh) for each in found] == [
+        (None, None),
+        (TlsSettings(ca=Path("/ca.pem")), None),
+        (None, SshSettings(key=Path("/key"))),
+        (TlsSettings(), None),
+    ]
+
+
+def test_an_engine_may_be_its_url_alone() -> None:
+    found = settings(engines=["tcp://web-1:2375", {"url": URL, "host": "b"}]).engines
+    assert found == (EngineSettings(url="tcp://web-1:2375"), EngineSettings(url=URL, host="b"))
+
+
+def test_what_holds_for_all_engines_is_written_once() -> None:
+    defaults = {"timeout": "5s", "network": "private"}
+    own = {"url": URL, "timeout": 10, "network": None}
+    first, second, third = settings(
+        engine_defaults=defaults, engines=["tcp://web-1:2375", {"url": URL, "timeout": 9}, own]
+    ).engines
+    assert (first.timeout, first.network) == (5.0, "private")
+    assert (second.timeout, second.network) == (9.0, "private")
+    # What an engine sets is its own, be it the default.
+    assert (third.timeout, third.network) == (10.0, None)
+
+
+def test_every_key_but_what_is_of_one_engine_alone_can_be_given_for_all() -> None:
+    own = EngineSettings.model_fields.keys() - EngineDefaults.model_fields.keys()
+    assert own == {"url", "host", "address"}
+
+
 # --- how a role is reached ---
 
 
@@ -257,6 +334,7 @@ def test_what_secures_no_engine_is_refused(given: Mapping[str, Any], words: str)
         ({"timeout": " 15s "}, "15s"),
         ({"scrape": False}, False),
         ({"address": "alias"}, "alias"),
+        ({"address": "published"}, "published"),
         ({"network": "private"}, "private"),
         ({"alias": "{service}-{role}"}, "{service}-{role}"),
         ({"instance": "{host}/{slot}:{port}{port_name}"}, "{host}/{slot}:{port}{port_name}"),
@@ -287,7 +365,7 @@ def test_an_endpoint_takes(given: Mapping[str, Any], value: object) -> None:
         ({"interval": 15}, "interval: Value error, '15' is no duration; write it like 30s"),
         ({"interval": "0s"}, "interval: Value error, '0s' must be longer than nothing"),
         ({"timeout": False}, "timeout: Value error, False must be a text"),
-        ({"address": "published"}, "address: Input should be "),
+        ({"address": "public"}, "address: Input should be "),
         (
             {"alias": "{port}"},
             "alias: Value error, '{port}' has the place {port}; it can have {slot}",

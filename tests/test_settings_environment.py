@@ -59,6 +59,14 @@ def test_variables_of_the_command_line_are_no_settings(monkeypatch: pytest.Monke
         ({"DOCKER_HOST": ""}, SOCKET, "", ""),
         ({"DOCKER_HOST": "tcp://10.0.0.1:2375"}, "tcp://10.0.0.1:2375", "", ""),
         ({"KAMAL_HOST": "web-1"}, SOCKET, "web-1", "web-1"),
+        (
+            {"KAMAL_HOST": "web-1", "DOCKER_HOST": "tcp://127.0.0.1:2375"},
+            *("tcp://127.0.0.1:2375", "web-1", "web-1"),
+        ),
+        (
+            {"KAMAL_HOST": "web-1", "DOCKER_HOST": "tcp://web-2:2375"},
+            *("tcp://web-2:2375", "web-1", ""),
+        ),
     ],
 )
 def test_without_engines_it_is_docker_host_or_the_usual_socket(
@@ -81,6 +89,25 @@ def test_of_several_engines_none_is_the_kamal_host(tmp_path: Path) -> None:
     path = write(tmp_path, "engines: [{url: 'unix:///a', host: a}, {url: 'unix:///b', host: b}]")
     engines = load(path, {"KAMAL_HOST": "web-1"}).engines
     assert [(each.host, each.address) for each in engines] == [("a", ""), ("b", "")]
+
+
+def test_several_engines_are_called_as_their_urls_call_them(tmp_path: Path) -> None:
+    urls = "[tcp://web-1:2375, {url: 'tcp://web-2:2375', host: b}, 'tcp://[2001:DB8::3]:1']"
+    engines = load(write(tmp_path, f"engines: {urls}"), {"KAMAL_HOST": "here"}).engines
+    assert [(each.host, each.address) for each in engines] == [
+        *(("web-1", ""), ("b", ""), ("2001:db8::3", ""))
+    ]
+    (alone,) = load(write(tmp_path, "engines: [tcp://web-1:2375]"), {}).engines
+    assert alone.host == ""
+
+
+def test_what_holds_for_all_engines_holds_for_one_that_is_not_in_the_settings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("KAMAL_SD_ENGINE_DEFAULTS__TIMEOUT", "3s")
+    assert load().engines[0].timeout == 3
+    monkeypatch.setenv("KAMAL_SD_ENGINES", '["tcp://a:1", {"url": "tcp://b:1", "timeout": 4}]')
+    assert [each.timeout for each in load().engines] == [3, 4]
 
 
 @pytest.mark.parametrize(

@@ -159,6 +159,28 @@ def test_options_come_before_the_environment_and_that_before_the_file(
             id="a host left out",
         ),
         pytest.param(
+            "engines:\n- tcp://a:1\n- unix:///b",
+            3, "engines[1]", "needs a host: with several engines each has its own name",
+            id="a socket has no host",
+        ),
+        pytest.param(
+            "engines:\n- tcp://a:1\n- tcp://a:2",
+            3, "engines[1].host", "'a' is another engine's; make it unique",
+            id="two URLs with one host",
+        ),
+        pytest.param(
+            "engines:\n- tcp://a:1\n- a:2", 3, "engines[1].url", "'a:2' is no engine; write unix://",
+            id="a text that is no engine",
+        ),
+        pytest.param(
+            "engine_defaults:\n  timeout: soon\nengines: [tcp://a:1]",
+            2, "engine_defaults.timeout", "'soon' is no duration", id="wrong for all engines",
+        ),
+        pytest.param(
+            "engine_defaults:\n  adress: a", 2, "engine_defaults.adress",
+            "is no setting; known are network, timeout", id="unknown for all engines",
+        ),
+        pytest.param(
             "roles:\n- role: a\n  instance: x\n- role: b\n  instance: x",
             5, "roles[1].instance", "'x' is another role's; make it unique, or use {slot}",
             id="one instance twice",

@@ -1,11 +1,13 @@
 import gzip
 import logging
+import math
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from app.discovery.endpoint import Caller
+from app.discovery.http_sd import Filters
 from app.engine import ledger
 from app.model import Container, Health, Reason, Slot, Snapshot
 from app.state import Answer, State, View
@@ -47,6 +49,103 @@ def test_it_is_not_ready_before_every_engine_was_listed_once(clock: Clock) -> No
     assert kept.view.ready
     kept.publish(ledger.lost(first, "gone", NOW))
     assert kept.view.ready
+
+
+# --- one of several engines that was never reached ---
+
+A, B = snapshot(OLD, host="a"), Snapshot("b")
+OF_A, OF_B, OF_BOTH, OF_NONE = (
+    {"host": frozenset(hosts)} for hosts in (["a"], ["b"], ["a", "b"], ["c"])
+)
+
+
+def two(clock: Clock, *snapshots: Snapshot, **given: object) -> State:
+    return state(clock, *snapshots, engines=TWO_ENGINES, **given)
+
+
+def test_it_is_waited_for_as_long_as_the_grace_lasts(clock: Clock) -> None:
+    kept = two(clock, A, B)
+    assert kept.view.changes_at == NOW + 30
+    clock.now = NOW + 29.999
+    assert (kept.view.ready, kept.view.awaited(), kept.view.unlisted) == (False, ["b"], ["b"])
+    clock.now = NOW + 30
+    assert (kept.view.ready, kept.view.awaited(), kept.view.unlisted) == (True, [], ["b"])
+    assert kept.view.changes_at == math.inf
+    # And it stays so, whatever is told of it meanwhile.
+    kept.publish(ledger.lost(B, "Connection refused", NOW + 31))
+    kept.publish(replace(A, events=5))
+    assert kept.view.ready
+    kept.publish(snapshot(OLD, host="b"))
+    assert (kept.view.ready, kept.view.unlisted) == (True, [])
+    assert len(targets(kept.view.decisions)) == 2
+
+
+def test_the_grace_is_a_setting(clock: Clock) -> None:
+    kept = two(clock, A, B, startup_grace="2m")
+    clock.now = NOW + 119
+    assert not kept.view.ready
+    clock.now = NOW + 120
+    assert kept.view.ready
+
+
+def test_what_comes_in_the_grace_does_not_end_it(clock: Clock) -> None:
+    kept = two(clock, Snapshot("a"), B)
+    clock.now = NOW + 10
+    kept.publish(snapshot(OLD, host="a"))
+    kept.publish(replace(snapshot(OLD, host="a"), containers=kept.view.snapshots[0].containers))
+    assert (kept.view.ready, kept.view.changes_at) == (False, NOW + 30)
+    clock.now = NOW + 30
+    assert kept.view.ready
+
+
+def test_without_any_engine_there_is_no_answer_however_long_it_takes(clock: Clock) -> None:
+    kept = two(clock, Snapshot("a"), B)
+    clock.now = NOW + 86_400
+    assert (kept.view.ready, kept.view.awaited()) == (False, ["a", "b"])
+    assert kept.view.changes_at == math.inf
+    kept.publish(ledger.listed(B, [], clock.now))
+    assert kept.view.ready
+
+
+def test_an_only_engine_is_waited_for_for_ever(clock: Clock) -> None:
+    kept = state(clock, Snapshot(""))
+    clock.now = NOW + 86_400
+    for filters in ({}, OF_A, {"host": frozenset([""])}):
+        assert kept.view.awaited(filters) == [""]
+    kept.publish(snapshot(OLD))
+    assert kept.view.ready
+
+
+@pytest.mark.parametrize(
+    ("filters", "early", "late", "unlisted"),
+    [
+        ({}, ["b"], [], ["b"]),
+        (OF_A, [], [], []),
+        (OF_B, ["b"], ["b"], ["b"]),
+        (OF_BOTH, ["b"], [], ["b"]),
+        # No engine has it: nothing is said before it is said of all.
+        (OF_NONE, ["b"], [], ["b"]),
+        ({"service": frozenset(["shop"])}, ["b"], [], ["b"]),
+        ({"host": frozenset()}, ["b"], [], ["b"]),
+    ],
+)
+def test_only_the_hosts_that_are_asked_for_are_waited_for(
+    clock: Clock, filters: Filters, early: list[str], late: list[str], unlisted: list[str]
+) -> None:
+    kept = two(clock, A, B)
+    assert kept.view.awaited(filters) == early
+    assert kept.view.unlisted_of(filters) == unlisted
+    clock.now = NOW + 30
+    assert kept.view.awaited(filters) == late
+    assert kept.view.unlisted_of(filters) == unlisted
+
+
+def test_what_was_known_before_a_restart_is_not_waited_for(clock: Clock) -> None:
+    known = replace(snapshot(OLD, host="b"), listed_at=NOW - 500, lost_at=NOW - 400)
+    assert two(clock, A, known).view.ready
+
+
+# --- what comes from an engine ---
 
 
 def test_a_snapshot_replaces_that_of_its_engine_alone(clock: Clock) -> None:

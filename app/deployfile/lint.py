@@ -97,13 +97,16 @@ def _publish(role: Role) -> Iterator[Finding]:
     for key in _PUBLISHED:
         for node in role.options[key].items if key in role.options else ():
             ip_and_public, colon, private = node.text.rpartition(":")
-            if colon and ip_and_public.rpartition(":")[2]:
+            public = ip_and_public.rpartition(":")[2]
+            # Of a range for one port each container takes the next free one.
+            is_range = "-" in public and "-" not in private
+            if colon and public and not is_range:
                 yield _finding(
                     node,
                     "error",
                     "fixed-publish",
                     f"role {role.name}: at a deploy the old container still has this port, and the "
-                    "new one cannot start; kamal-sd reaches metrics without a published port",
+                    "new one cannot start; kamal-sd needs none, and finds any that is published",
                     "options:",
                     f'  publish: "{private}"   # a free port of the host, or leave it out',
                 )

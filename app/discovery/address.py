@@ -1,10 +1,12 @@
-"""How a container is reached: by a network alias or by its live IP, and where by the relay."""
+"""How a container is reached: by an alias, its live IP or its host, and where by the relay."""
 
+from contextlib import suppress
 from typing import NamedTuple
 
 from app import grammar
 from app.discovery.aliases import Answering
 from app.discovery.endpoint import Endpoint
+from app.discovery.published import host_of, published_at
 from app.model import Container, Decision, Network, Reason, Refused, Slot, Upstream
 from app.settings import AddressKind, EngineSettings
 
@@ -30,10 +32,16 @@ def address_of(
 
     `answering` says who answers to which alias; without it that is not checked.
     """
+    if endpoint.address == "published":
+        return _published(generation, endpoint, engine)
     container, port = generation.container, endpoint.port.number
     has_alias = endpoint.alias or endpoint.name
     wants_alias = endpoint.address == "alias" or (endpoint.address == "auto" and has_alias)
     is_on_host = container.network_mode == _HOST_NETWORK
+    if endpoint.address == "auto" and not engine.is_on_this_host and not is_on_host:
+        # Neither its IP nor its alias is known beyond the networks of its own host.
+        with suppress(Refused):
+            return _published(generation, endpoint, engine)
     if endpoint.address == "alias" and endpoint.lane:
         raise Refused(
             Reason.NO_ADDRESS,
@@ -47,6 +55,13 @@ def address_of(
         _network_named(endpoint.network, container)
         return Address("alias", join(_alias(endpoint, slot), port))
     return _verified(generation, endpoint, slot, answering)
+
+
+def _published(generation: Decision, endpoint: Endpoint, engine: EngineSettings) -> Address:
+    port = endpoint.port.number
+    if generation.container.network_mode == _HOST_NETWORK:
+        return Address("published", join(host_of(engine), port))
+    return Address("published", join(*published_at(generation, port, engine)))
 
 
 def _verified(

@@ -33,13 +33,14 @@ def progress(
     version: str,
     *,
     unlisted: Iterable[str] = (),
+    is_awaited: bool = True,
     refused: Iterable[Slot] = (),
 ) -> WaitDocument:
     """How far the version has come in the slots that the filters let pass.
 
     `standing` has the decision that stands for each slot. A role that is asked for by its name, and
     that no slot has, lacks the version too, and so does a `refused` slot, whatever runs there. What
-    slots an `unlisted` host has is not known yet.
+    slots an `unlisted` host has is not known yet; unless it `is_awaited`, it is left out.
     """
     passing = {slot: each for slot, each in standing.items() if passes(slot, filters)}
     known = passing.keys() | {slot for slot in refused if passes(slot, filters)}
@@ -47,19 +48,20 @@ def progress(
     absent = sorted(filters.get("role", frozenset()) - {slot.role for slot in known})
     lacking = [slot["slot"] for slot in slots if not slot["current"]] + absent
     unknown = [host for host in unlisted if host in filters.get("host", (host,))]
+    hosts = ", ".join(host or "the engine" for host in unknown)
     if lacking:
         detail = f"{version} is not current in {', '.join(lacking)}"
-    elif unknown:
-        hosts = ", ".join(host or "the engine" for host in unknown)
+    elif unknown and is_awaited:
         detail = f"what runs is not known yet of {hosts}"
     elif slots:
         detail = f"{version} is current in {', '.join(slot['slot'] for slot in slots)}"
+        detail += f"; what runs is not known of {hosts}" if unknown else ""
     else:
         wanted = ", ".join(f"{name} {'|'.join(sorted(of))}" for name, of in filters.items())
         detail = f"no slot with a metrics port is known of {wanted}"
     return {
         "version": scrub(version),
-        "current": bool(slots) and not lacking and not unknown,
+        "current": bool(slots) and not lacking and not (unknown and is_awaited),
         "detail": scrub(detail),
         "slots": slots,
     }

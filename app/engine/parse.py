@@ -202,7 +202,7 @@ def _ports(ports: object) -> Iterable[Port]:
             private=_number(port.get("PrivatePort")),
             protocol=_text(port.get("Type")),
             public=_number(public) if public else None,
-            public_ip=_text(port.get("IP")),
+            public_ip=_address(port.get("IP")),
         )
 
 

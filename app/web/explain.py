@@ -9,7 +9,7 @@ from app.discovery.endpoint import Caller
 from app.discovery.explain import EngineDocument, ExplainDocument, explain, own, place_of
 from app.settings import AddressKind
 from app.state import State
-from app.web.parameters import authority_of, refuse_unknown, wants_text
+from app.web.parameters import authority_of, refuse_unknown, unlisted_header, wants_text
 
 _PARAMETERS = ("address", "peers")
 
@@ -37,11 +37,12 @@ def router(state: State) -> APIRouter:
         document = explain(view.snapshots, decisions, state.now(), view.conflicts)
         if not peers:
             document = own(document)
+        headers = unlisted_header(view.unlisted)
         if wants_text(request):
-            return PlainTextResponse(table(document))
+            return PlainTextResponse(table(document), headers=headers)
         # For a person with curl as well as for a program.
         text = json.dumps(document, ensure_ascii=False, indent=1)
-        return Response(text + "\n", media_type="application/json")
+        return Response(text + "\n", media_type="application/json", headers=headers)
 
     return routes
 

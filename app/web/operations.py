@@ -41,7 +41,10 @@ def router(state: State, metrics: Metrics) -> APIRouter:
 
     @routes.get("/-/ready", responses={503: {"description": "No list of containers yet."}})
     async def ready() -> Response:
-        """`/targets` is served. An engine that is lost later does not change that."""
+        """`/targets` is served. An engine that is lost later does not change that.
+
+        One of several that cannot be reached keeps it back for `startup_grace`.
+        """
         if state.view.ready:
             return PlainTextResponse("kamal-sd is ready.\n")
         return PlainTextResponse("kamal-sd waits for its first list.\n", status_code=503)

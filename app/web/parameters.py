@@ -1,9 +1,10 @@
-"""The query parameters that several paths share, and what is answered to those that none has."""
+"""What several paths share: query parameters, what is answered to those that none has, a header."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 from typing import Annotated
+from urllib.parse import quote
 
 from fastapi import Query, Request
 from fastapi.responses import PlainTextResponse, Response
@@ -13,6 +14,10 @@ from app.discovery.http_sd import Filters
 
 # A bracketed IPv6 address ends with its bracket where no port follows.
 _HAS_PORT = re.compile(r":\d+$", re.ASCII)
+
+# An IPv6 address is a host's name, too. A comma stands between two of them.
+_PLAIN_IN_A_HOST = ":"
+UNLISTED_HEADER = "X-Kamal-SD-Unlisted"
 
 Values = Annotated[list[str] | None, Query()]
 
@@ -38,6 +43,12 @@ def wants_text(request: Request) -> bool:
 def filters_of(**wanted: list[str] | None) -> Filters:
     """The filters that were given."""
     return {name: frozenset(values) for name, values in wanted.items() if values}
+
+
+def unlisted_header(hosts: Iterable[str]) -> dict[str, str]:
+    """The header that names these hosts, percent-encoded; none where there are none."""
+    names = ", ".join(quote(host, safe=_PLAIN_IN_A_HOST) for host in hosts)
+    return {UNLISTED_HEADER: names} if names else {}
 
 
 def refuse_unknown(request: Request, known: Collection[str]) -> Response | None:

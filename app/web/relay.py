@@ -157,9 +157,10 @@ class _Scrape(Response):
 
     def _current(self) -> tuple[Decision, Upstream]:
         view = self._state.view
-        if not view.ready:
-            raise _FinalError(503, RelayResult.UNKNOWN, "no list of containers yet")
         decision = self._apps.current(view, self._path)
+        if decision is None and view.unlisted:
+            hosts = ", ".join(host or "the engine" for host in view.unlisted)
+            raise _FinalError(503, RelayResult.UNKNOWN, f"no list of containers yet of {hosts}")
         if decision is None:
             raise _FinalError(404, RelayResult.UNKNOWN, "no slot that is discovered has this path")
         if decision.upstream is None:

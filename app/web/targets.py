@@ -1,6 +1,7 @@
 """GET /targets: HTTP SD."""
 
 import re
+from collections.abc import Collection
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -10,7 +11,14 @@ from app.discovery.endpoint import Caller
 from app.discovery.http_sd import FILTERS
 from app.settings import AddressKind, Generations
 from app.state import State, View
-from app.web.parameters import Values, authority_of, filters_of, refuse_unknown
+from app.web.parameters import (
+    UNLISTED_HEADER,
+    Values,
+    authority_of,
+    filters_of,
+    refuse_unknown,
+    unlisted_header,
+)
 
 AGE_HEADER = "X-Kamal-SD-List-Age-Seconds"
 
@@ -29,12 +37,16 @@ _TARGET_GROUPS = {
 }
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "The target groups.",
+        "description": f"The target groups. {UNLISTED_HEADER} names the hosts of which nothing is "
+        "known, where there are any.",
         "content": {"application/json": {"schema": _TARGET_GROUPS}},
     },
     304: {"description": "If-None-Match names this answer."},
     400: {"description": "A parameter is unknown or wrong; the text says which."},
-    503: {"description": "An engine has not been listed yet. Prometheus keeps what it has."},
+    503: {
+        "description": "No engine has been listed yet, or one that is waited for has not. "
+        "Prometheus keeps what it has."
+    },
 }
 _ZERO_QUALITY = re.compile(r"\s*q=0(\.0*)?\s*")
 
@@ -59,9 +71,9 @@ def router(state: State) -> APIRouter:
         if refused := refuse_unknown(request, _PARAMETERS):
             return refused
         view = state.view
-        if not view.ready:
-            return _not_ready(view)
         filters = filters_of(service=service, role=role, destination=destination, host=host)
+        if awaited := view.awaited(filters):
+            return _not_ready(view, awaited)
         answer = view.answer(filters, Caller(address, generations, authority_of(request)))
         gzipped = _wants_gzip(request.headers.get("accept-encoding", ""))
         # A strong validator is one of an encoding (RFC 9110, 8.8.1).
@@ -71,6 +83,7 @@ def router(state: State) -> APIRouter:
             "Vary": "Accept-Encoding",
             "Cache-Control": "no-cache",
             AGE_HEADER: f"{_oldest_list(view, state.now()):.1f}",
+            **unlisted_header(view.unlisted_of(filters)),
         }
         if _matches(request.headers.get("if-none-match", ""), etag):
             return Response(status_code=304, headers=headers)
@@ -84,11 +97,11 @@ def router(state: State) -> APIRouter:
     return routes
 
 
-def _not_ready(view: View) -> Response:
+def _not_ready(view: View, awaited: Collection[str]) -> Response:
     waiting = [
         f"{snapshot.host or 'the engine'}: {snapshot.error or 'not listed yet'}"
         for snapshot in view.snapshots
-        if snapshot.listed_at is None
+        if snapshot.host in awaited
     ]
     text = "no list of containers yet: " + "; ".join(waiting) + "\n"
     return PlainTextResponse(text, status_code=503, headers={"Retry-After": "5"})

@@ -58,6 +58,7 @@ def router(state: State) -> APIRouter:
                 filters,
                 version,
                 unlisted=view.unlisted,
+                is_awaited=bool(view.awaited(filters)),
                 refused=view.refused(),
             )
 

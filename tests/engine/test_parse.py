@@ -220,10 +220,24 @@ def test_networks_are_in_the_order_of_their_names() -> None:
             [{"IP": "0.0.0.0", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"}],
             (Port(80, "tcp", 8080, "0.0.0.0"),),
         ),
+        (
+            [{"IP": "FD00:0::1", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"}],
+            (Port(80, "tcp", 8080, "fd00::1"),),
+        ),
+        (
+            [{"IP": "", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"}],
+            (Port(80, "tcp", 8080),),
+        ),
     ],
 )
 def test_ports(ports: object, expected: tuple[Port, ...]) -> None:
     assert one(entry(Ports=ports)).ports == expected
+
+
+@pytest.mark.parametrize("ip", ["localhost", "0.0.0.0:80", "[::]", "fe80::1%eth0", 0, ["::"]])
+def test_a_port_that_is_published_on_no_address_costs_its_container(ip: object) -> None:
+    ports = [{"IP": ip, "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"}]
+    assert one(entry(Ports=ports)).fault
 
 
 def test_only_readable_labels_are_taken() -> None:

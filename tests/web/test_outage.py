@@ -1,11 +1,14 @@
 """Promise 4 over HTTP: an error never removes a target, and is told."""
 
+from urllib.parse import unquote
+
 import pytest
 
 from app.engine import ledger
 from app.model import Snapshot
+from app.web.parameters import UNLISTED_HEADER
 from app.web.targets import AGE_HEADER
-from tests.builders import NOW, container, snapshot
+from tests.builders import NOW, container, snapshot, stopped
 from tests.web.site import TOWN, Site, town
 
 HOSTS = {"engines": [{"url": "unix:///a", "host": "a"}, {"url": "unix:///b", "host": "b"}]}
@@ -38,6 +41,90 @@ def test_one_engine_without_a_list_keeps_back_the_whole_answer() -> None:
     assert answer.text == "no list of containers yet: b: not listed yet\n"
     site.state.publish(snapshot(host="b"))
     assert site.instances("/targets") == {"a/shop-web:9394"}
+
+
+def test_one_of_two_that_was_never_reached_is_done_without_after_a_while_and_named() -> None:
+    site = Site(snapshot(TOWN[0], host="a"), Snapshot("b"), **HOSTS)
+    for path in ("/targets", "/-/ready"):
+        assert site.ask(path).status_code == 503
+        assert UNLISTED_HEADER not in site.ask(path).headers
+    site.now += 30
+    assert site.ask("/-/ready").text == "kamal-sd is ready.\n"
+    assert site.instances("/targets") == {"a/shop-web:9394"}
+    answer = site.ask("/targets")
+    assert answer.headers[UNLISTED_HEADER] == "b"
+    assert site.ask("/targets", method="HEAD").headers == answer.headers
+    again = site.ask("/targets", {"If-None-Match": answer.headers["etag"]})
+    assert (again.status_code, again.headers[UNLISTED_HEADER]) == (304, "b")
+    site.state.publish(snapshot(TOWN[0], host="b"))
+    assert site.instances("/targets") == {"a/shop-web:9394", "b/shop-web:9394"}
+    for path in ("/targets", "/explain"):
+        assert UNLISTED_HEADER not in site.ask(path).headers
+
+
+def test_explain_and_metrics_name_it_from_the_start() -> None:
+    site = Site(snapshot(TOWN[0], host="a"), Snapshot("b"), **HOSTS)
+    for accept in ("application/json", "text/plain"):
+        answer = site.ask("/explain", {"Accept": accept})
+        assert (answer.status_code, answer.headers[UNLISTED_HEADER]) == (200, "b")
+    assert "b: not listed yet." in answer.text
+    metrics = site.ask("/metrics").text
+    assert 'kamal_sd_engine_listed{host="a"} 1.0\n' in metrics
+    assert 'kamal_sd_engine_listed{host="b"} 0.0\n' in metrics
+
+
+def test_whoever_asks_for_one_host_waits_for_no_other() -> None:
+    site = Site(snapshot(TOWN[0], host="a"), Snapshot("b"), **HOSTS)
+    assert site.instances("/targets?host=a") == {"a/shop-web:9394"}
+    assert UNLISTED_HEADER not in site.ask("/targets?host=a").headers
+    assert site.ask("/targets?host=a&host=b").status_code == 503
+    site.now += 86_400
+    assert site.instances("/targets?host=a&host=b") == {"a/shop-web:9394"}
+    assert site.ask("/targets?host=a&host=b").headers[UNLISTED_HEADER] == "b"
+    # Of that one alone there is nothing to say, and an empty answer would be wrong.
+    answer = site.ask("/targets?host=b")
+    assert answer.status_code == 503
+    assert answer.text == "no list of containers yet: b: not listed yet\n"
+
+
+def test_without_any_list_there_is_never_an_answer() -> None:
+    site = Site(Snapshot("a"), Snapshot("b"), **HOSTS)
+    site.now += 86_400
+    assert site.ask("/-/ready").status_code == 503
+    answer = site.ask("/targets")
+    assert answer.status_code == 503
+    assert answer.text.endswith("yet: a: not listed yet; b: not listed yet\n")
+
+
+def test_a_host_of_any_name_can_be_in_a_header() -> None:
+    names = ["größe, b", "fd00::1", "x" * 200, "🐳"]
+    engines = [{"url": f"unix:///{number}", "host": name} for number, name in enumerate(names)]
+    engines.append({"url": "unix:///a", "host": "a"})
+    unlisted = [Snapshot(name) for name in names]
+    site = Site(snapshot(TOWN[0], host="a"), *unlisted, engines=engines)
+    site.now += 30
+    named = site.ask("/targets").headers[UNLISTED_HEADER].split(", ")
+    assert named[1:3] == ["fd00::1", "x" * 200]
+    assert [unquote(each) for each in named] == names
+
+
+def test_the_relay_serves_what_it_knows_and_says_what_it_does_not() -> None:
+    site = Site(snapshot(host="a"), Snapshot("b"), **HOSTS)
+    unknown = "/scrape/{}/shop/web/-/9394"
+    for _ in range(2):
+        answer = site.ask(unknown.format("b"))
+        assert answer.status_code == 503
+        assert answer.text == "kamal-sd: no list of containers yet of b\n"
+        site.now += 30
+    site.state.publish(snapshot(host="b"))
+    assert site.ask(unknown.format("b")).status_code == 404
+
+
+def test_the_relay_waits_for_no_other_host() -> None:
+    gone = stopped("shop-web-v1", 5)
+    site = Site(snapshot(gone, host="a"), Snapshot("b"), **HOSTS)
+    answer = site.ask("/scrape/a/shop/web/-/9394")
+    assert (answer.status_code, "its target is kept" in answer.text) == (503, True)
 
 
 def test_an_engine_without_containers_is_a_good_answer() -> None:

@@ -110,9 +110,9 @@ def test_nothing_left_by_a_filter_is_an_empty_list() -> None:
         ("%F0%9F%90%B3=1", r"unknown parameter '\U0001f433'"),
         (f"{'x' * 5000}=1", "unknown parameter"),
         ("address=dns", "address"),
-        ("address=", "'auto', 'alias', 'ip' or 'relay'"),
+        ("address=", "'auto', 'alias', 'ip', 'published' or 'relay'"),
         ("generations=all", "generations: Input should be 'current' or 'both'"),
-        ("address=IP", "'auto', 'alias', 'ip' or 'relay'"),
+        ("address=IP", "'auto', 'alias', 'ip', 'published' or 'relay'"),
     ],
 )
 def test_a_wrong_query_is_said_to_be(query: str, words: str) -> None:

@@ -122,6 +122,29 @@ def test_of_an_engine_that_was_not_listed_nobody_knows_that_all_its_slots_have_i
     assert len(answer.json()["slots"]) == 2
 
 
+def test_an_engine_that_was_never_reached_is_done_without_after_a_while() -> None:
+    site = Site(snapshot(NEW, host="a"), Snapshot("b"), **HOSTS)
+
+    def pass_by() -> None:
+        site.now = NOW + 30
+
+    # Whoever waits has the answer when the grace is over, although nobody tells it.
+    site.now = NOW + 29.8
+    document = meanwhile(site, f"{QUERY}&timeout=10m", pass_by).json()
+    assert document["current"]
+    assert document["detail"] == "v2 is current in shop-web; what runs is not known of b"
+    # Whoever asks for that one alone waits on.
+    alone = site.ask(f"{QUERY}&host=b&timeout=0s").json()
+    assert not alone["current"]
+    assert alone["detail"] == "what runs is not known yet of b"
+
+
+def test_whoever_asks_for_one_host_waits_for_no_other() -> None:
+    site = Site(snapshot(NEW, host="a"), Snapshot("b"), **HOSTS)
+    answer = site.ask(f"{QUERY}&host=a&timeout=0s")
+    assert answer.json()["detail"] == "v2 is current in shop-web"
+
+
 def test_a_role_that_is_asked_for_is_waited_for() -> None:
     site = Site(snapshot(NEW))
     path = f"{QUERY}&role=web&role=job"
