@@ -106,12 +106,16 @@ class Town:
         found: list[dict[str, Any]] = self.get("/targets").raise_for_status().json()
         return found
 
-    def wait_served(self) -> None:
-        """Wait until kamal-sd has a target for both roles, which is its relay."""
+    def wait_served(self, host: str = "") -> None:
+        """Wait until kamal-sd has a target for both roles, which is its relay.
+
+        With `host`, instances that begin with it.
+        """
+        expected = [f"{host}/{each}" if host else each for each in INSTANCES]
 
         def served() -> bool:
             with suppress(httpx.HTTPError):
-                return sorted(each["labels"]["instance"] for each in self.targets()) == INSTANCES
+                return sorted(each["labels"]["instance"] for each in self.targets()) == expected
             return False
 
         wait_until(served, 30, "kamal-sd to serve both roles")
@@ -285,7 +289,7 @@ def test_a_life_of_accessories(town: Town) -> None:
     # --- one a host, for a Prometheus that only reaches its published port ---
     app = town.app("one-a-host", "prometheus")
     app.accessory_boot("kamal-sd")
-    town.wait_served()
+    town.wait_served(HOST)
     assert_hardened(town.container("shop-kamal-sd"), "65532:65532")
     for target in town.targets():
         assert target["targets"] == [town.url.removeprefix("http://")]
