@@ -190,6 +190,19 @@ class Reason(StrEnum):
     UNREADABLE = "unreadable"
 
 
+# Why something that runs, or would, is no target although it shall be one: each can be mended.
+FAULTS = frozenset(
+    {
+        Reason.BAD_LABEL,
+        Reason.BAD_ENDPOINT,
+        Reason.NO_ADDRESS,
+        Reason.ALIAS_CONFLICT,
+        Reason.DUPLICATE,
+        Reason.UNREADABLE,
+    }
+)
+
+
 class Refused(Exception):  # noqa: N818 - a decision, not an error of the program
     """Raised on the way to a target where there can be none, with the reason for it."""
 

@@ -1,8 +1,10 @@
 """Putting it together: storage, state, a watcher an engine, and the web server before them."""
 
+import asyncio
 import logging
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -15,6 +17,7 @@ import uvicorn
 from app import file_sd
 from app.alias_keeper import AliasKeeper
 from app.discovery.aliases import inspects
+from app.discovery.history import Entry
 from app.discovery.labels import readable
 from app.engine import proxy_state
 from app.engine.client import Connection, DockerConnection
@@ -26,7 +29,7 @@ from app.follower import Follower
 from app.model import Snapshot
 from app.peers import PeerWatcher, remembered
 from app.settings import EngineSettings, Settings
-from app.state import State
+from app.state import State, View
 from app.storage import Storage, StorageError
 from app.web import create_app
 
@@ -43,6 +46,18 @@ _HANGING_ENGINE_SECONDS = 3
 
 _Thread = Watcher | PeerWatcher | Follower
 Connect = Callable[[EngineSettings], Connection]
+
+
+class _Server(uvicorn.Server):
+    """A server that tells its app of the end, which streams that have none wait for."""
+
+    def __init__(self, config: uvicorn.Config, ending: asyncio.Event) -> None:
+        super().__init__(config)
+        self._ending = ending
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._ending.set()
+        await super().shutdown(sockets)
 
 
 def connect(engine: EngineSettings) -> DockerConnection:
@@ -72,8 +87,9 @@ def serve(settings: Settings, connect: Connect = connect) -> None:
         state = stack.enter_context(watching(settings, connect))
         if settings.file_sd:
             stack.enter_context(file_sd.writing(settings.file_sd, state))
+        app = create_app(state, settings)
         config = uvicorn.Config(
-            create_app(state, settings),
+            app,
             host=settings.listen_host,
             port=settings.listen_port,
             log_config=None,
@@ -81,7 +97,7 @@ def serve(settings: Settings, connect: Connect = connect) -> None:
             server_header=False,
             timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
         )
-        server = uvicorn.Server(config)
+        server = _Server(config, app.state.ending)
         # Between here and uvicorn's own handlers, too, a signal counts.
         signal.signal(signal.SIGTERM, lambda *_: setattr(server, "should_exit", True))
         if not stopping.is_set():
@@ -109,7 +125,8 @@ def watching(
         for engine in settings.engines
     ]
     peers = {each.url: remembered(each, storage) for each in settings.peers}
-    state = State(before, settings, peers=peers)
+    history = storage.load_history() if storage else ()
+    state = State(before, settings, peers=peers, history=history)
     pace = (pace or Pace())._replace(resync=settings.resync_interval)
     watchers = []
     for engine, snapshot in zip(settings.engines, before, strict=True):
@@ -124,6 +141,8 @@ def watching(
         PeerWatcher(each, peers[each.url], state.publish_peer, storage) for each in settings.peers
     ]
     threads: list[_Thread] = [*watchers, *asking, *_keepers(settings, state)]
+    if storage:
+        threads.append(Follower(state, _HistoryFile(storage).save, "history"))
     for each in threads:
         each.start()
     try:
@@ -148,6 +167,19 @@ def _keepers(settings: Settings, state: State) -> Iterator[Follower]:
     for engine in settings.engines if settings.aliases.manage else ():
         keeper = AliasKeeper(engine.host, settings.aliases.network, partial(connect, engine))
         yield Follower(state, keeper.act, f"names {engine.host or 'engine'}", keeper.close)
+
+
+class _HistoryFile:
+    """The history on disk, written when it has become another one."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._written: tuple[Entry, ...] | None = None
+
+    def save(self, view: View) -> None:
+        if view.history != self._written:
+            self._written = view.history
+            self._storage.save_history(view.history)
 
 
 def _end(threads: Collection[_Thread]) -> None:

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from app.discovery import http_sd, relay
 from app.discovery.decide import Outcome, decide
 from app.discovery.endpoint import Caller
+from app.discovery.history import Entry, Scene, entries, remembered
 from app.discovery.http_sd import Filters, Fragment
 from app.model import Decision, Reason, Slot, Snapshot
 from app.settings import Settings
@@ -62,6 +63,7 @@ class View:
         settings: Settings,
         made_at: float,
         grace_until: float,
+        history: tuple[Entry, ...] = (),
     ) -> None:
         self.snapshots = tuple(snapshots)
         self.decisions = outcome.decisions
@@ -75,6 +77,13 @@ class View:
         self.changes_at = outcome.changes_at
         if self.unlisted and not self._is_grace_over:
             self.changes_at = min(outcome.changes_at, grace_until)
+        # What led to it, the last at the end.
+        self.history = history
+
+    @property
+    def scene(self) -> Scene:
+        """What the next view's history is told from."""
+        return Scene(self.snapshots, self.decisions)
 
     @property
     def ready(self) -> bool:
@@ -150,9 +159,27 @@ class View:
 
     def with_snapshots(self, snapshots: Iterable[Snapshot]) -> "View":
         """This view, with snapshots that lead to the same decisions."""
-        view = View(snapshots, self._outcome, self._settings, self._made_at, self._grace_until)
+        view = View(
+            snapshots,
+            self._outcome,
+            self._settings,
+            self._made_at,
+            self._grace_until,
+            self.history,
+        )
         view._made = self._made
         return view
+
+    def with_history(self, history: tuple[Entry, ...]) -> "View":
+        """This view, with what led to it."""
+        return View(
+            self.snapshots,
+            self._outcome,
+            self._settings,
+            self._made_at,
+            self._grace_until,
+            history,
+        )
 
     def refused(self) -> set[Slot]:
         """The slots in which something runs that is no target, for a reason that can be mended."""
@@ -184,6 +211,7 @@ class State:
         settings: Settings,
         clock: Callable[[], float] = time.time,
         peers: Mapping[str, tuple[Snapshot, ...]] = MappingProxyType({}),
+        history: Iterable[Entry] = (),
     ) -> None:
         self._settings = settings
         self._clock = clock
@@ -192,7 +220,7 @@ class State:
         self._told: list[Callable[[], object]] = []
         self._snapshots = {snapshot.host: snapshot for snapshot in snapshots}
         self._peers = dict(peers)
-        self._view = self._decide()
+        self._view = self._decide().with_history(tuple(history))
 
     @property
     def view(self) -> View:
@@ -267,9 +295,11 @@ class State:
         return [*self._snapshots.values(), *self._of_peers()]
 
     def _renew(self) -> None:
-        before = self._view.current()
-        self._view = self._decide()
-        _log_changes(before, self._view.current())
+        before, after = self._view, self._decide()
+        new = entries(before.scene, after.scene, self._clock())
+        self._view = after.with_history(remembered(before.history, new))
+        for entry in new:
+            _say(entry)
         for tell in self._told:
             tell()
 
@@ -287,10 +317,8 @@ def _without_age(snapshot: Snapshot) -> tuple[object, ...]:
     return snapshot.host, snapshot.peer, snapshot.up, snapshot.error
 
 
-def _log_changes(before: Mapping[Slot, Decision], after: Mapping[Slot, Decision]) -> None:
-    for slot in sorted(before.keys() | after.keys()):
-        old, new = before.get(slot), after.get(slot)
-        if new is None:
-            log.info("%s: its last container was removed or is no longer kept", slot.name)
-        elif old is None or (old.container.id, old.reason) != (new.container.id, new.reason):
-            log.info("%s: %s %s", slot.name, new.container.name, new.reason)
+def _say(entry: Entry) -> None:
+    # Engines are their watchers' to tell.
+    if entry.slot:
+        level = logging.WARNING if entry.change.is_trouble else logging.INFO
+        log.log(level, "%s: %s", entry.place, entry.detail)

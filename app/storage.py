@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from pydantic import TypeAdapter, ValidationError
 
+from app.discovery.history import Entry
 from app.model import Container, Snapshot
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,9 @@ class _File:
 
 # What comes from a disk is checked as strictly as what comes from a person.
 _FILE = TypeAdapter(_File)
+_ENTRIES = TypeAdapter(list[Entry])
+# A quoted host has no @ in it.
+_HISTORY = "history@.json"
 
 
 class Storage:
@@ -83,6 +87,20 @@ class Storage:
         except OSError as error:
             log.warning("%s: cannot be read: %s", self._path_of_peer(url), error.strerror)
             return None
+
+    def save_history(self, history: Iterable[Entry]) -> None:
+        """Writes what has happened, for the next run to tell."""
+        self._write(self._directory / _HISTORY, _ENTRIES.dump_json(list(history)))
+
+    def load_history(self) -> list[Entry]:
+        """What had happened up to the last run."""
+        try:
+            return _ENTRIES.validate_json((self._directory / _HISTORY).read_bytes())
+        except FileNotFoundError:
+            return []
+        except (OSError, ValidationError) as error:
+            log.warning("%s: the history cannot be read: %s", self._directory / _HISTORY, error)
+            return []
 
     def load(self, host: str, url: str) -> Snapshot:
         """The last snapshot of that engine; an empty one where there is none.
@@ -137,7 +155,6 @@ class Storage:
         return self._directory / f"{quote(host or 'engine', safe='')}.json"
 
     def _path_of_peer(self, url: str) -> Path:
-        # A quoted host has no @ in it.
         return self._directory / f"peer@{quote(url, safe='')}.json"
 
 

@@ -31,7 +31,7 @@ DOWNWARDS = {
     "file_sd": {"state", "follower"},
     "follower": {"state"},
     "state": {"discovery", "model", "settings"},
-    "storage": {"model"},
+    "storage": {"discovery", "model"},
     "deployfile": {"grammar"},
     "discovery": {"model", "settings", "grammar"},
     "settings_file": {"settings"},
@@ -55,6 +55,7 @@ ROOMS = {
     "yaml": {"settings_file", "deployfile"},
     "typer": {"cli"},
     "rich": {"cli"},
+    "jinja2": {"web"},
     "typing_extensions": {"discovery"},
 }
 # What is pure may take from the standard library: no time, no I/O, no chance, no threads.

@@ -1,26 +1,16 @@
 """Tables for people, of the document of /explain."""
 
 from collections.abc import Iterable
-from datetime import timedelta
 
 from rich.table import Table
 from rich.text import Text
 
 from app.discovery.explain import DecisionDocument, ExplainDocument, place_of
-from app.model import Reason
+from app.discovery.overview import age
+from app.model import FAULTS, Reason
 
 _GOOD = frozenset({Reason.CURRENT})
-_BAD = frozenset(
-    {
-        Reason.KEPT,
-        Reason.BAD_LABEL,
-        Reason.BAD_ENDPOINT,
-        Reason.NO_ADDRESS,
-        Reason.ALIAS_CONFLICT,
-        Reason.DUPLICATE,
-        Reason.UNREADABLE,
-    }
-)
+_BAD = FAULTS | {Reason.KEPT}
 
 
 def targets_table(document: ExplainDocument, chosen: Iterable[DecisionDocument]) -> Table:
@@ -50,18 +40,6 @@ def explain_table(chosen: Iterable[DecisionDocument]) -> Table:
         name = each["container"] or each["container_id"][:12]
         table.add_row(_plain(name), _coloured(each["reason"]), _plain(each["detail"]))
     return table
-
-
-def age(seconds: float) -> str:
-    """A time span in its one largest unit, as `docker ps` has it."""
-    span = timedelta(seconds=max(0, int(seconds)))
-    if span.days:
-        return f"{span.days}d"
-    hours, rest = divmod(span.seconds, 3600)
-    if hours:
-        return f"{hours}h"
-    minutes, rest = divmod(rest, 60)
-    return f"{minutes}m" if minutes else f"{rest}s"
 
 
 def _state(decision: DecisionDocument) -> Text:

@@ -1,10 +1,11 @@
 """Snapshots and decisions as the document behind /explain, the page and the command line."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from typing_extensions import TypedDict  # on Python 3.11 pydantic reads no other
 
 from app.discovery.aliases import advice, named
+from app.discovery.history import Entry
 from app.discovery.labels import scrub
 from app.model import AliasConflict, Decision, Snapshot
 
@@ -63,13 +64,29 @@ class AliasConflictDocument(TypedDict):
     detail: str
 
 
+class EntryDocument(TypedDict):
+    """Something that happened to a slot, or to an engine where `slot` is empty.
+
+    `overlap` is for how many seconds both generations ran, null where that is not known.
+    """
+
+    time: float
+    host: str
+    slot: str
+    change: str
+    version: str
+    detail: str
+    overlap: float | None
+
+
 class ExplainDocument(TypedDict):
-    """The whole document. `time` is the moment it speaks of."""
+    """The whole document, of the moment `time`. Of the `history` the last comes first."""
 
     time: float
     engines: list[EngineDocument]
     alias_conflicts: list[AliasConflictDocument]
     decisions: list[DecisionDocument]
+    history: list[EntryDocument]
 
 
 def explain(
@@ -77,6 +94,7 @@ def explain(
     decisions: Iterable[Decision],
     now: float,
     conflicts: Iterable[AliasConflict] = (),
+    history: Sequence[Entry] = (),
 ) -> ExplainDocument:
     """Everything that is known and decided, at `now`."""
     return {
@@ -84,6 +102,7 @@ def explain(
         "engines": [_engine(snapshot, now) for snapshot in snapshots],
         "alias_conflicts": [_conflict(conflict) for conflict in conflicts],
         "decisions": [_decision(decision) for decision in decisions],
+        "history": [_entry(entry) for entry in history[::-1]],
     }
 
 
@@ -98,6 +117,7 @@ def own(document: ExplainDocument) -> ExplainDocument:
         "engines": engines,
         "alias_conflicts": conflicts,
         "decisions": decisions,
+        "history": [each for each in document["history"] if each["host"] in hosts],
     }
 
 
@@ -120,6 +140,18 @@ def _engine(snapshot: Snapshot, now: float) -> EngineDocument:
         "list_age": None if listed_at is None else round(max(0.0, now - listed_at), 3),
         "events": snapshot.events,
         "reconnects": snapshot.reconnects,
+    }
+
+
+def _entry(entry: Entry) -> EntryDocument:
+    return {
+        "time": round(entry.at, 3),
+        "host": entry.host,
+        "slot": entry.slot,
+        "change": entry.change,
+        "version": scrub(entry.version),
+        "detail": scrub(entry.detail),
+        "overlap": None if entry.overlap is None else round(entry.overlap, 3),
     }
 
 

@@ -1,5 +1,6 @@
 """The way out over HTTP: answers read the state's view, and ask no engine for anything."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,14 +13,15 @@ from app import __version__
 from app.metrics import Metrics
 from app.settings import Settings
 from app.state import State
-from app.web import explain, operations, relay, targets, wait
+from app.web import events, explain, operations, page, relay, targets, wait
 from app.web.apps import Apps
 
 
 def create_app(state: State, settings: Settings) -> FastAPI:
-    """The ASGI app that serves this state."""
+    """The ASGI app that serves this state. Its `state.ending` is set before the server ends."""
     metrics = Metrics(state)
     apps = Apps(state)
+    ending = asyncio.Event()
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -37,9 +39,12 @@ def create_app(state: State, settings: Settings) -> FastAPI:
     )
     app.include_router(targets.router(state))
     app.include_router(explain.router(state))
+    app.include_router(events.router(state, ending))
+    app.include_router(page.router(state))
     app.include_router(wait.router(state))
     app.include_router(relay.router(state, settings.relay, apps, metrics.relay))
     app.include_router(operations.router(state, metrics))
+    app.state.ending = ending
     app.add_exception_handler(RequestValidationError, _bad_request)
     return app
 

@@ -34,7 +34,7 @@ def router(state: State) -> APIRouter:
             return refused
         view = state.view
         decisions = view.decisions_for(Caller(address, authority=authority_of(request)))
-        document = explain(view.snapshots, decisions, state.now(), view.conflicts)
+        document = explain(view.snapshots, decisions, state.now(), view.conflicts, view.history)
         if not peers:
             document = own(document)
         headers = unlisted_header(view.unlisted)

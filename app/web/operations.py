@@ -1,33 +1,15 @@
-"""Health, readiness, metrics and the landing page, where Prometheus' users look for them."""
+"""Health, readiness and metrics, where Prometheus' users look for them."""
 
 from fastapi import APIRouter
-from fastapi.responses import HTMLResponse, PlainTextResponse, Response
+from fastapi.responses import PlainTextResponse, Response
 
 from app.metrics import CONTENT_TYPE, Metrics
 from app.state import State
-
-_LANDING_PAGE = """<!doctype html>
-<html lang="en">
-<title>kamal-sd</title>
-<h1>kamal-sd</h1>
-<p>Prometheus service discovery for apps deployed with Kamal.</p>
-<ul>
-<li><a href="targets">targets</a>: for http_sd_configs
-<li><a href="explain">explain</a>: every container, and why it is a target or is none
-<li><a href="metrics">metrics</a>
-<li><a href="openapi.json">openapi.json</a>
-</ul>
-</html>
-"""
 
 
 def router(state: State, metrics: Metrics) -> APIRouter:
     """The routes, over this state and its metrics."""
     routes = APIRouter(tags=["operations"], default_response_class=PlainTextResponse)
-
-    @routes.get("/", include_in_schema=False)
-    async def landing_page() -> Response:
-        return HTMLResponse(_LANDING_PAGE)
 
     @routes.get("/metrics")
     async def own_metrics() -> Response:

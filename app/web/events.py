@@ -1,0 +1,75 @@
+"""GET /events: server-sent events, one for each new decision, for a page that is live.
+
+Format: https://html.spec.whatwg.org/multipage/server-sent-events.html
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from fastapi import APIRouter
+from fastapi.responses import PlainTextResponse, Response, StreamingResponse
+
+from app.state import State
+
+# Many changes at once are one event.
+_SHORTEST_SECONDS = 0.25
+# Ages grow on a page, and who went away without a word is found out by writing to him.
+_LONGEST_SECONDS = 15.0
+_MOST_STREAMS = 200
+
+_CHANGE = b"event: change\ndata: the decisions are others\n\n"
+_STILL = b"event: still\ndata: nothing changed\n\n"
+
+
+def router(state: State, ending: asyncio.Event) -> APIRouter:
+    """The route, over this state, until the server is `ending`."""
+    routes = APIRouter(tags=["discovery"])
+    streams: set[asyncio.Event] = set()
+
+    @routes.get(
+        "/events",
+        response_class=StreamingResponse,
+        responses={
+            200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
+            503: {"description": "Too many are listening already."},
+        },
+    )
+    async def events() -> Response:
+        """An event `change` at each new decision, and `still` when there was none for a while."""
+        if len(streams) >= _MOST_STREAMS:
+            return PlainTextResponse("too many are listening already\n", status_code=503)
+        return StreamingResponse(
+            _stream(state, ending, streams),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        )
+
+    return routes
+
+
+async def _stream(
+    state: State, ending: asyncio.Event, streams: set[asyncio.Event]
+) -> AsyncIterator[bytes]:
+    loop = asyncio.get_running_loop()
+    changed = asyncio.Event()
+    streams.add(changed)
+    end = asyncio.ensure_future(ending.wait())
+    try:
+        with state.telling(lambda: loop.call_soon_threadsafe(changed.set)):
+            yield _STILL
+            while not end.done():
+                # Time alone may change a decision; then nobody tells, but the view.
+                due = max(0.0, state.view.changes_at - state.now())
+                change = asyncio.ensure_future(changed.wait())
+                await asyncio.wait(
+                    (end, change),
+                    timeout=min(due, _LONGEST_SECONDS),
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                change.cancel()
+                yield _CHANGE if changed.is_set() else _STILL
+                changed.clear()
+                await asyncio.wait((end,), timeout=_SHORTEST_SECONDS)
+    finally:
+        end.cancel()
+        streams.discard(changed)
