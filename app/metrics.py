@@ -23,10 +23,12 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from app import __revision__, __version__
+from app.discovery.history import Deploys
 from app.discovery.labels import scrub
-from app.model import Decision, Slot, Snapshot
+from app.model import Decision, Reason, Slot, Snapshot
 from app.state import State, View
 
+_SLOT_STATES = ("current", "deploying", "down", "refused")
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -40,11 +42,28 @@ class Metrics:
         self._registry.register(_StateCollector(state))
         ProcessCollector(registry=self._registry)
         self.relay = RelayMetrics(state, self._registry)
+        self.requests = RequestMetrics(self._registry)
 
     def text(self) -> bytes:
         """The exposition, in Prometheus' text format (CONTENT_TYPE)."""
         self.relay.forget_gone()
         return generate_latest(self._registry)
+
+
+class RequestMetrics:
+    """How long requests took. There are as many series as routes and statuses."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._seconds = Summary(
+            "kamal_sd_http_request_duration_seconds",
+            "How long requests took, by the path as it is documented and the status.",
+            ["handler", "code"],
+            registry=registry,
+        )
+
+    def observe(self, handler: str, code: int, seconds: float) -> None:
+        """Counts one request."""
+        self._seconds.labels(handler, code).observe(seconds)
 
 
 class RelayResult(StrEnum):
@@ -117,6 +136,8 @@ class _StateCollector(Collector):
         yield from _engines(view.snapshots, self._state.now())
         yield _decisions(view.decisions)
         yield _conflicts(view)
+        yield _slots_by_state(view)
+        yield from _deploys(self._state)
         yield _slots(view.current())
 
 
@@ -173,6 +194,46 @@ def _conflicts(view: View) -> Metric:
     for snapshot in view.snapshots:
         family.add_metric([snapshot.host], counts[snapshot.host])
     return family
+
+
+def _slots_by_state(view: View) -> Metric:
+    family = GaugeMetricFamily(
+        "kamal_sd_slots",
+        "Slots by what they are: current, deploying (a candidate runs, too), down or refused.",
+        labels=["host", "state"],
+    )
+    counts = Counter(
+        {(snapshot.host, state): 0 for snapshot in view.snapshots for state in _SLOT_STATES}
+    )
+    deploying = {each.slot for each in view.decisions if each.reason is Reason.CANDIDATE}
+    for slot, decision in view.current().items():
+        is_down = decision.reason is Reason.KEPT
+        state = "down" if is_down else "deploying" if slot in deploying else "current"
+        counts[slot.host, state] += 1
+    counts.update((slot.host, "refused") for slot in view.refused())
+    for (host, state), count in sorted(counts.items()):
+        family.add_metric([host, state], count)
+    return family
+
+
+def _deploys(state: State) -> Iterator[Metric]:
+    results = CounterMetricFamily(
+        "kamal_sd_deploys",
+        "Deploys that were seen, by what came of them: took-over or failed.",
+        labels=[*Slot._fields, "result"],
+    )
+    overlap = CounterMetricFamily(
+        "kamal_sd_deploy_overlap_seconds",
+        "For how long both generations of a slot ran, at all its deploys together.",
+        labels=Slot._fields,
+    )
+    known = state.view.current()
+    for slot in sorted(known):
+        deploys = state.deploys.get(slot, Deploys())
+        results.add_metric([*slot, "took-over"], deploys.took_over)
+        results.add_metric([*slot, "failed"], deploys.failed)
+        overlap.add_metric(slot, deploys.overlap)
+    return iter((results, overlap))
 
 
 def _slots(current: dict[Slot, Decision]) -> Metric:

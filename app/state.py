@@ -14,7 +14,7 @@ from types import MappingProxyType
 from app.discovery import http_sd, relay
 from app.discovery.decide import Outcome, decide
 from app.discovery.endpoint import Caller
-from app.discovery.history import Entry, Scene, entries, remembered
+from app.discovery.history import Change, Deploys, Entry, Scene, counted, entries, remembered
 from app.discovery.http_sd import Filters, Fragment
 from app.model import Decision, Reason, Slot, Snapshot
 from app.settings import Settings
@@ -217,6 +217,7 @@ class State:
         self._clock = clock
         self._grace_until = clock() + settings.startup_grace
         self._lock = Lock()
+        self._deploys: Mapping[Slot, Deploys] = {}
         self._told: list[Callable[[], object]] = []
         self._snapshots = {snapshot.host: snapshot for snapshot in snapshots}
         self._peers = dict(peers)
@@ -229,6 +230,11 @@ class State:
             with self._lock:
                 self._renew()
         return self._view
+
+    @property
+    def deploys(self) -> Mapping[Slot, Deploys]:
+        """What came of the deploys that were seen in this run, by slot."""
+        return self._deploys
 
     def now(self) -> float:
         """The time on the clock that the snapshots are dated with."""
@@ -298,6 +304,7 @@ class State:
         before, after = self._view, self._decide()
         new = entries(before.scene, after.scene, self._clock())
         self._view = after.with_history(remembered(before.history, new))
+        self._deploys = counted(self._deploys, new)
         for entry in new:
             _say(entry)
         for tell in self._told:
@@ -319,6 +326,6 @@ def _without_age(snapshot: Snapshot) -> tuple[object, ...]:
 
 def _say(entry: Entry) -> None:
     # Engines are their watchers' to tell.
-    if entry.slot:
+    if entry.slot or entry.change is Change.REFUSED:
         level = logging.WARNING if entry.change.is_trouble else logging.INFO
         log.log(level, "%s: %s", entry.place, entry.detail)

@@ -219,3 +219,50 @@ def test_conflicts_of_aliases_are_counted_by_host() -> None:
         snapshot(web, job, host="a"), snapshot(host="b"), aliases={"verify": True}, **HOSTS
     )
     assert scrape.by_host("kamal_sd_alias_conflicts") == {"a": 2.0, "b": 0.0}
+
+
+def test_slots_are_counted_by_what_they_are() -> None:
+    shown = (
+        container("shop-web-v1"),
+        container("shop-web-v2", ago=5.0, ip="172.18.0.6"),
+        container("blog-web-v1", labels=labels("blog"), ip="172.18.0.7"),
+        stopped("shop-job-v1", 60.0, labels=labels(role="job")),
+        container("shop-cron-v1", labels=labels(role="cron", port="none"), ip="172.18.0.8"),
+    )
+    found = Scrape(snapshot(*shown, host="a"), snapshot(host="b"), **HOSTS).samples(
+        "kamal_sd_slots"
+    )
+    counts = {(labels["host"], labels["state"]): value for labels, value in found}
+    nothing = dict.fromkeys(
+        [("b", state) for state in ("current", "deploying", "down", "refused")], 0.0
+    )
+    assert counts == nothing | {
+        ("a", "current"): 1.0,
+        ("a", "deploying"): 1.0,
+        ("a", "down"): 1.0,
+        ("a", "refused"): 1.0,
+    }
+
+
+def test_deploys_are_counted_with_their_overlap() -> None:
+    old, new = container("shop-web-v1"), container("shop-web-v2", ago=12.0, ip="172.18.0.6")
+    scrape = Scrape(snapshot(old))
+
+    def results() -> dict[str, float]:
+        return {each["result"]: value for each, value in scrape.samples("kamal_sd_deploys_total")}
+
+    assert results() == {"took-over": 0.0, "failed": 0.0}
+    scrape.state.publish(snapshot(old, new))
+    scrape.state.publish(ledger.died(snapshot(old, new), new.id, NOW))
+    assert results() == {"took-over": 0.0, "failed": 1.0}
+    scrape.state.publish(snapshot(old, new))
+    scrape.state.publish(ledger.died(snapshot(old, new), old.id, NOW))
+    assert results() == {"took-over": 1.0, "failed": 1.0}
+    ((of, overlap),) = scrape.samples("kamal_sd_deploy_overlap_seconds_total")
+    assert (of["service"], of["role"], overlap) == ("shop", "web", 12.0)
+
+
+def test_a_slot_that_is_gone_takes_its_deploys_along() -> None:
+    scrape = Scrape(snapshot(container()))
+    scrape.state.publish(snapshot())
+    assert scrape.samples("kamal_sd_deploys_total") == []

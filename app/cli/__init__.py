@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.text import Text
 
 from app import __revision__, __version__
-from app.cli import alias, deployfile
+from app.cli import alias, deployfile, status
+from app.cli.asking import ask_or_fail, chosen_of, filters_of
 from app.cli.health import UnhealthyError, ask_health
 from app.cli.options import (
     EXIT_FOUND,
@@ -25,10 +26,9 @@ from app.cli.options import (
     Url,
     fail,
 )
-from app.cli.source import Answer, Filters, SourceError, ask, ask_engines
+from app.cli.source import Answer, SourceError, ask_engines
 from app.cli.source import wait as ask_wait
 from app.cli.tables import explain_table, targets_table
-from app.discovery.explain import DecisionDocument
 from app.engine.recording import RecordedConnection, film
 from app.grammar import duration
 from app.server import serve as run_server
@@ -50,6 +50,7 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+status.register(cli)
 deployfile.register(cli)
 cli.add_typer(alias.cli, name="alias")
 
@@ -140,9 +141,9 @@ def targets(
 
     With --json they are printed as Prometheus gets them. Exits with 1 where there is none.
     """
-    filters = _filters(service=service, role=role, destination=destination, host=host)
-    answer = _ask(url, config, filters)
-    chosen = [each for each in _chosen(answer, filters) if each["targets"]]
+    filters = filters_of(service=service, role=role, destination=destination, host=host)
+    answer = ask_or_fail(url, config, filters)
+    chosen = [each for each in chosen_of(answer, filters) if each["targets"]]
     if as_json:
         typer.echo(answer.targets, nl=False)
     else:
@@ -165,9 +166,9 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Show every container, and why it is a target or is none."""
-    filters = _filters(service=service, role=role, destination=destination, host=host)
-    answer = _ask(url, config, filters)
-    chosen = _chosen(answer, filters)
+    filters = filters_of(service=service, role=role, destination=destination, host=host)
+    answer = ask_or_fail(url, config, filters)
+    chosen = chosen_of(answer, filters)
     if as_json:
         typer.echo(json.dumps(answer.document | {"decisions": chosen}, indent=1))
     else:
@@ -195,7 +196,7 @@ def wait(
         deadline = time.monotonic() + duration(timeout)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--timeout") from None
-    filters = _filters(service=service, role=role, destination=destination, host=host)
+    filters = filters_of(service=service, role=role, destination=destination, host=host)
     told = ""
     while True:
         left = max(0.0, deadline - time.monotonic())
@@ -270,27 +271,6 @@ def healthcheck(config: Config = None) -> None:
     except UnhealthyError as error:
         fail(error, EXIT_FOUND)
     typer.echo(words)
-
-
-def _ask(url: str | None, config: Path | None, filters: Filters) -> Answer:
-    try:
-        return ask(url, config, filters)
-    except SettingsError as error:
-        fail(error, EXIT_FOUND)
-    except SourceError as error:
-        fail(error, EXIT_NO_ANSWER)
-
-
-def _filters(**wanted: list[str] | None) -> Filters:
-    return {name: frozenset(values) for name, values in wanted.items() if values}
-
-
-def _chosen(answer: Answer, filters: Filters) -> list[DecisionDocument]:
-    return [
-        each
-        for each in answer.document["decisions"]
-        if all(each[name] in values for name, values in filters.items())  # type: ignore[literal-required]
-    ]
 
 
 def _print_engines(answer: Answer) -> None:

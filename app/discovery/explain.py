@@ -147,7 +147,7 @@ def _entry(entry: Entry) -> EntryDocument:
     return {
         "time": round(entry.at, 3),
         "host": entry.host,
-        "slot": entry.slot,
+        "slot": entry.slot.name if entry.slot else "",
         "change": entry.change,
         "version": scrub(entry.version),
         "detail": scrub(entry.detail),

@@ -38,14 +38,15 @@ _TROUBLE = frozenset({Change.DEPLOY_FAILED, Change.DOWN, Change.REFUSED, Change.
 
 
 class Entry(NamedTuple):
-    """One event. `slot` is empty for an engine's. `detail` is a sentence for people.
+    """One event, of a slot or where that is None of the host's engine.
 
-    `overlap` is the time in seconds for which both generations ran, where one took over.
+    `detail` is a sentence for people. `overlap` is for how many seconds both generations ran, where
+    one took over from the other.
     """
 
     at: float
     host: str
-    slot: str
+    slot: Slot | None
     change: Change
     version: str = ""
     detail: str = ""
@@ -54,7 +55,8 @@ class Entry(NamedTuple):
     @property
     def place(self) -> str:
         """Where it happened, for people."""
-        return " ".join(part for part in (self.host, self.slot) if part) or "the engine"
+        name = self.slot.name if self.slot else ""
+        return " ".join(part for part in (self.host, name) if part) or "the engine"
 
 
 class Scene(NamedTuple):
@@ -76,7 +78,7 @@ def entries(before: Scene, after: Scene, now: float) -> list[Entry]:
 
 def remembered(past: Iterable[Entry], new: Iterable[Entry]) -> tuple[Entry, ...]:
     """The past with the new at its end, less what is too much of it."""
-    counts: dict[tuple[str, str], int] = {}
+    counts: dict[tuple[str, Slot | None], int] = {}
     kept: list[Entry] = []
     for entry in reversed([*past, *new]):
         place = (entry.host, entry.slot)
@@ -84,6 +86,28 @@ def remembered(past: Iterable[Entry], new: Iterable[Entry]) -> tuple[Entry, ...]
         if counts[place] <= _MOST_OF_ONE and len(kept) < _MOST:
             kept.append(entry)
     return tuple(reversed(kept))
+
+
+class Deploys(NamedTuple):
+    """What came of the deploys of a slot. `overlap` is the sum of their overlaps, in seconds."""
+
+    took_over: int = 0
+    failed: int = 0
+    overlap: float = 0.0
+
+
+def counted(before: Mapping[Slot, Deploys], new: Iterable[Entry]) -> Mapping[Slot, Deploys]:
+    """The deploys so far, with what is new."""
+    counts = dict(before)
+    for entry in new:
+        if entry.slot is None:
+            continue
+        took_over, failed, overlap = counts.get(entry.slot, Deploys())
+        if entry.change is Change.TOOK_OVER and entry.overlap is not None:
+            counts[entry.slot] = Deploys(took_over + 1, failed, overlap + entry.overlap)
+        elif entry.change is Change.DEPLOY_FAILED:
+            counts[entry.slot] = Deploys(took_over, failed + 1, overlap)
+    return counts
 
 
 def _of_engines(before: Scene, after: Scene, now: float) -> Iterator[Entry]:
@@ -94,10 +118,10 @@ def _of_engines(before: Scene, after: Scene, now: float) -> Iterator[Entry]:
             continue
         if each.up:
             detail = f"the engine is heard, and shows {len(each.containers)} containers"
-            yield Entry(now, each.host, "", Change.ENGINE_HEARD, detail=detail)
+            yield Entry(now, each.host, None, Change.ENGINE_HEARD, detail=detail)
         else:
             detail = f"the engine is not heard: {each.error}"
-            yield Entry(now, each.host, "", Change.ENGINE_LOST, detail=detail)
+            yield Entry(now, each.host, None, Change.ENGINE_LOST, detail=detail)
 
 
 def _of_slots(before: Scene, after: Scene, now: float) -> Iterator[Entry]:
@@ -111,9 +135,8 @@ def _of_slots(before: Scene, after: Scene, now: float) -> Iterator[Entry]:
     known = {each.container.id for each in before.decisions if each.reason in FAULTS}
     for each in after.decisions:
         if each.reason in FAULTS and each.container.id not in known:
-            place = each.slot.name if each.slot else ""
             detail = f"{_name(each)} is no target: {each.detail}"
-            yield Entry(now, each.host, place, Change.REFUSED, each.version, detail)
+            yield Entry(now, each.host, each.slot, Change.REFUSED, each.version, detail)
 
 
 def _of_current(
@@ -122,7 +145,7 @@ def _of_current(
     """What happened to whoever stands for the slot; None where nothing did."""
 
     def entry(change: Change, of: Decision, detail: str, overlap: float | None = None) -> Entry:
-        return Entry(now, slot.host, slot.name, change, of.version, detail, overlap)
+        return Entry(now, slot.host, slot, change, of.version, detail, overlap)
 
     if before is None or after is None:
         if after:
@@ -153,11 +176,11 @@ def _of_candidates(slot: Slot, old: _Slot, new: _Slot, now: float) -> Iterator[E
     for container_id, each in new.candidates.items():
         if container_id not in old.candidates:
             detail = f"{_name(each)} started; {stays} until it stops"
-            yield Entry(now, slot.host, slot.name, Change.DEPLOY_BEGAN, each.version, detail)
+            yield Entry(now, slot.host, slot, Change.DEPLOY_BEGAN, each.version, detail)
     for container_id, each in old.candidates.items():
         if container_id not in new.candidates:
             detail = f"{_name(each)} is gone; {stays}"
-            yield Entry(now, slot.host, slot.name, Change.DEPLOY_FAILED, each.version, detail)
+            yield Entry(now, slot.host, slot, Change.DEPLOY_FAILED, each.version, detail)
 
 
 def _overlap(before: Decision, after: Decision, now: float) -> float | None:

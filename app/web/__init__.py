@@ -1,6 +1,7 @@
 """The way out over HTTP: answers read the state's view, and ask no engine for anything."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -8,9 +9,10 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import __version__
-from app.metrics import Metrics
+from app.metrics import Metrics, RequestMetrics
 from app.settings import Settings
 from app.state import State
 from app.web import events, explain, operations, page, relay, targets, wait
@@ -44,9 +46,38 @@ def create_app(state: State, settings: Settings) -> FastAPI:
     app.include_router(wait.router(state))
     app.include_router(relay.router(state, settings.relay, apps, metrics.relay))
     app.include_router(operations.router(state, metrics))
+    app.add_middleware(_Timed, metrics=metrics.requests)
     app.state.ending = ending
     app.add_exception_handler(RequestValidationError, _bad_request)
     return app
+
+
+class _Timed:
+    """Counts the requests, and for how long each took. Pure ASGI: it costs next to nothing."""
+
+    def __init__(self, app: ASGIApp, metrics: RequestMetrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        # Who hangs up before there is an answer is counted as nginx does it.
+        code = 499
+
+        async def noting(message: Message) -> None:
+            nonlocal code
+            if message["type"] == "http.response.start":
+                code = message["status"]
+            await send(message)
+
+        started = time.monotonic()
+        try:
+            await self._app(scope, receive, noting)
+        finally:
+            handler = getattr(scope.get("route"), "path", "other")
+            self._metrics.observe(handler, code, time.monotonic() - started)
 
 
 class _App(FastAPI):

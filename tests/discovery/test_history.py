@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from app.discovery.decide import decide
-from app.discovery.history import Change, Entry, Scene, entries, remembered
-from app.model import Container, Health, Snapshot
-from tests.builders import NOW, container, labels, settings, snapshot, stopped
+from app.discovery.history import Change, Deploys, Entry, Scene, counted, entries, remembered
+from app.model import Container, Health, Slot, Snapshot
+from tests.builders import NOW, WEB, container, labels, settings, snapshot, stopped
 
 V1, V2 = container("shop-web-v1"), container("shop-web-v2", ago=12.0, ip="172.18.0.6")
 V1_GONE, V2_GONE = stopped("shop-web-v1", 0.0), stopped("shop-web-v2", 0.0)
@@ -24,7 +24,7 @@ def scene(*snapshots: Snapshot) -> Scene:
 def told(before: Iterable[Container], after: Iterable[Container]) -> list[tuple[Change, str]]:
     """What happened in shop's web, of which an engine showed these containers."""
     found = entries(scene(snapshot(*before)), scene(snapshot(*after)), NOW)
-    assert all((each.at, each.slot) == (NOW, "shop-web") for each in found)
+    assert all((each.at, each.slot) == (NOW, WEB) for each in found)
     return [(each.change, each.detail) for each in found]
 
 
@@ -92,7 +92,9 @@ def test_for_how_long_both_ran_is_told() -> None:
 def test_a_target_that_is_refused_is_told_once() -> None:
     wrong = container("shop-job-v1", labels=labels(role="job", port="none"))
     begun = entries(scene(snapshot()), scene(snapshot(wrong)), NOW)
-    assert [(each.change, each.slot) for each in begun] == [(Change.REFUSED, "shop-job")]
+    assert [(each.change, each.slot) for each in begun] == [
+        (Change.REFUSED, Slot("", "shop", "job"))
+    ]
     assert begun[0].detail.startswith("shop-job-v1 is no target: the label prometheus.port")
     assert (
         entries(scene(snapshot(wrong)), scene(snapshot(wrong, V1)), NOW)[0].change
@@ -104,7 +106,7 @@ def test_a_target_that_is_refused_is_told_once() -> None:
 def test_what_is_in_no_slot_is_refused_in_none() -> None:
     broken = Container("f" * 64, fault="no name", labels={})
     (entry,) = entries(scene(snapshot()), scene(snapshot(broken)), NOW)
-    assert (entry.slot, entry.detail[:12]) == ("", "f" * 12)
+    assert (entry.slot, entry.detail[:12]) == (None, "f" * 12)
 
 
 def test_a_lost_engine_is_told_and_one_that_is_back() -> None:
@@ -124,22 +126,24 @@ def test_an_engine_that_is_new_is_no_event() -> None:
 
 
 def test_a_place_is_named_for_people() -> None:
-    def place(host: str, slot: str) -> str:
+    def place(host: str, slot: Slot | None) -> str:
         return Entry(NOW, host, slot, Change.UP).place
 
-    assert [place("a", "b"), place("", "b"), place("a", ""), place("", "")] == [
-        *("a b", "b", "a", "the engine")
+    assert [place("a", WEB), place("", WEB), place("a", None), place("", None)] == [
+        *("a shop-web", "shop-web", "a", "the engine")
     ]
 
 
 def many(slot: str, count: int) -> list[Entry]:
-    return [Entry(float(number), "a", slot, Change.UP) for number in range(count)]
+    return [Entry(float(number), "a", Slot("a", slot), Change.UP) for number in range(count)]
 
 
 def test_of_one_place_the_last_twenty_are_remembered() -> None:
     kept = remembered(many("busy", 30), many("calm", 1))
-    assert [each.at for each in kept if each.slot == "busy"] == [float(n) for n in range(10, 30)]
-    assert kept[-1].slot == "calm"
+    assert [each.at for each in kept if each.slot == Slot("a", "busy")] == [
+        float(n) for n in range(10, 30)
+    ]
+    assert kept[-1].slot == Slot("a", "calm")
 
 
 def test_of_many_places_no_more_than_two_thousand_are_remembered() -> None:
@@ -147,3 +151,15 @@ def test_of_many_places_no_more_than_two_thousand_are_remembered() -> None:
     kept = remembered(past, [])
     assert len(kept) == 2000
     assert kept[-1] == past[-1]
+
+
+def test_deploys_are_counted_by_slot() -> None:
+    def happened(change: Change, overlap: float | None = None) -> Entry:
+        return Entry(NOW, "", WEB, change, overlap=overlap)
+
+    once = counted({}, [happened(Change.TOOK_OVER, 2.0), happened(Change.DEPLOY_FAILED)])
+    assert once == {WEB: Deploys(took_over=1, failed=1, overlap=2.0)}
+    # One that takes the place of a role that was down is no deploy; nor is what happens to engines.
+    nothing = [happened(Change.TOOK_OVER), happened(Change.UP), Entry(NOW, "", None, Change.UP)]
+    assert counted(once, nothing) == once
+    assert counted(once, [happened(Change.TOOK_OVER, 3.0)]) == {WEB: Deploys(2, 1, 5.0)}

@@ -6,7 +6,7 @@ from app.discovery.decide import decide
 from app.discovery.explain import explain
 from app.discovery.history import Change, Entry
 from app.discovery.overview import Overview, age, overview, passing
-from app.model import Container, Health, State
+from app.model import Container, Health, Slot, State
 from tests.builders import NOW, container, labels, settings, snapshot, stopped
 
 V1, V2 = container("shop-web-v1"), container("shop-web-v2", ago=12.0, ip="172.18.0.6")
@@ -37,8 +37,9 @@ def test_a_slot_in_one_word(shown: list[Container], status: str, is_well: bool) 
 
 def test_a_row_has_all_of_its_slot_and_the_rest_is_elsewhere() -> None:
     old, other = stopped("shop-web-v0", 500.0), container("x", labels={})
-    happened = Entry(NOW, "a", "shop-web", Change.UP)
-    found = of(V1, V2, old, other, history=(happened, Entry(NOW, "b", "shop-web", Change.UP)))
+    happened = Entry(NOW, "a", Slot("a", "shop", "web"), Change.UP)
+    elsewhere = Entry(NOW, "b", Slot("b", "shop", "web"), Change.UP)
+    found = of(V1, V2, old, other, history=(happened, elsewhere))
     (row,) = found.rows
     assert (row.host, row.slot) == ("a", "shop-web")
     assert [each["container"] for each in row.decisions] == ["shop-web-v1", "shop-web-v2"]
