@@ -14,7 +14,7 @@ from threading import Event as Flag
 
 import uvicorn
 
-from app import file_sd
+from app import file_sd, logs
 from app.alias_keeper import AliasKeeper
 from app.discovery.aliases import inspects
 from app.discovery.history import Entry
@@ -39,7 +39,6 @@ log = logging.getLogger(__name__)
 # looks just like a quiet engine.
 SILENCE_SECONDS = 600.0
 
-_LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 # Together they are less than the 10 s after which `docker stop` and Kamal kill.
 _SHUTDOWN_SECONDS = 5
 _HANGING_ENGINE_SECONDS = 3
@@ -79,7 +78,7 @@ def connect(engine: EngineSettings) -> DockerConnection:
 
 def serve(settings: Settings, connect: Connect = connect) -> None:
     """Serves until SIGTERM or SIGINT, and leaves nothing behind."""
-    logging.basicConfig(level=settings.log_level.upper(), format=_LOG_FORMAT)
+    logs.configure(settings.log_level, settings.log_format)
     stopping = Flag()
     # uvicorn gives the signal it stopped for to whoever had it before. SIGTERM is no failure.
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
@@ -106,7 +105,7 @@ def serve(settings: Settings, connect: Connect = connect) -> None:
 
 def keep_names(settings: Settings) -> None:
     """Keeps the managed names until SIGTERM or SIGINT, and serves nothing."""
-    logging.basicConfig(level=settings.log_level.upper(), format=_LOG_FORMAT)
+    logs.configure(settings.log_level, settings.log_format)
     stopping = Flag()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     with suppress(KeyboardInterrupt), watching(settings):

@@ -335,6 +335,7 @@ class Settings(BaseSettings):
 
     listen: Annotated[str, AfterValidator(_listen)] = "0.0.0.0:9889"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
     data_dir: Path | None = None
     engine_defaults: EngineDefaults = EngineDefaults()
     engines: tuple[EngineSettings, ...] = ()

@@ -16,6 +16,7 @@ from app.discovery.decide import Outcome, decide
 from app.discovery.endpoint import Caller
 from app.discovery.history import Change, Deploys, Entry, Scene, counted, entries, remembered
 from app.discovery.http_sd import Filters, Fragment
+from app.discovery.labels import scrub
 from app.model import Decision, Reason, Slot, Snapshot
 from app.settings import Settings
 
@@ -328,4 +329,5 @@ def _say(entry: Entry) -> None:
     # Engines are their watchers' to tell.
     if entry.slot or entry.change is Change.REFUSED:
         level = logging.WARNING if entry.change.is_trouble else logging.INFO
-        log.log(level, "%s: %s", entry.place, entry.detail)
+        # What a container is called is anybody's to choose, and a line of the log is one line.
+        log.log(level, "%s: %s", scrub(entry.place), scrub(entry.detail))

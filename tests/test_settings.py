@@ -39,6 +39,7 @@ def test_without_any_setting_the_defaults_serve() -> None:
     assert settings().model_dump() == {
         "listen": "0.0.0.0:9889",
         "log_level": "info",
+        "log_format": "text",
         "data_dir": None,
         "engine_defaults": {"network": None, "timeout": 10.0, "tls": None, "ssh": None},
         "engines": (),
