@@ -81,7 +81,7 @@ def _options(
 ) -> None: ...
 
 
-@cli.command()
+@cli.command(epilog="Example: kamal-sd serve --config config.yml --listen 127.0.0.1:9889")
 def serve(
     config: Config = None,
     listen: Annotated[str | None, typer.Option(help="Where to listen, as host:port.")] = None,
@@ -97,7 +97,7 @@ def serve(
     run_server(settings)
 
 
-@cli.command()
+@cli.command(epilog="Example: kamal-sd demo --listen 127.0.0.1:9890")
 def demo(
     listen: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1:9889",
 ) -> None:
@@ -127,7 +127,7 @@ def demo(
         run_server(settings, lambda _: RecordedConnection(playing, began))
 
 
-@cli.command()
+@cli.command(epilog="Example: kamal-sd targets --service shop --json")
 def targets(
     config: Config = None,
     url: Url = None,
@@ -155,7 +155,7 @@ def targets(
         raise typer.Exit(EXIT_FOUND)
 
 
-@cli.command()
+@cli.command(epilog="Example: kamal-sd explain --url http://192.0.2.10:9889 --role web")
 def explain(
     config: Config = None,
     url: Url = None,
@@ -173,10 +173,10 @@ def explain(
         typer.echo(json.dumps(answer.document | {"decisions": chosen}, indent=1))
     else:
         _print_engines(answer)
-        _output.print(explain_table(chosen))
+        _output.print(explain_table(answer.document, chosen))
 
 
-@cli.command()
+@cli.command(epilog="Example: kamal-sd wait --service shop --version 8c41d --timeout 2m")
 def wait(
     version: Annotated[str, typer.Option(help="The version that is deployed.")],
     service: Service,
@@ -214,7 +214,7 @@ def wait(
         raise typer.Exit(EXIT_FOUND)
 
 
-@cli.command()
+@cli.command(epilog="Example: kamal-sd check config.yml --engines")
 def check(
     config: Annotated[Path, typer.Argument(envvar="KAMAL_SD_CONFIG", help="The settings file.")],
     engines: Annotated[
@@ -257,7 +257,7 @@ def _check_engines(settings: Settings) -> None:
         raise typer.Exit(EXIT_FOUND)
 
 
-@cli.command()
+@cli.command(epilog="Example: kamal-sd healthcheck --config config.yml")
 def healthcheck(config: Config = None) -> None:
     """Ask the server that runs beside this, with the same settings, whether it is healthy.
 

@@ -29,7 +29,7 @@ cli = typer.Typer(
 def _alias() -> None: ...
 
 
-@cli.command()
+@cli.command(epilog="Example: kamal-sd alias sync --once --dry-run")
 def sync(
     config: Config = None,
     once: Annotated[bool, typer.Option("--once", help="Do what is to be done, and end.")] = False,

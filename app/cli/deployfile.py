@@ -50,8 +50,8 @@ class _Read(NamedTuple):
 
 def register(cli: typer.Typer) -> None:
     """Adds the commands of this module."""
-    cli.command()(lint)
-    cli.command(name="init")(init_)
+    cli.command(epilog="Example: kamal-sd lint config/deploy.yml -d staging")(lint)
+    cli.command(name="init", epilog="Example: kamal-sd init --write .")(init_)
 
 
 def lint(

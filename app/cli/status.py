@@ -32,8 +32,8 @@ from app.settings_file import SettingsError
 
 def register(cli: typer.Typer) -> None:
     """Adds the commands."""
-    cli.command()(status)
-    cli.command()(watch)
+    cli.command(epilog="Example: kamal-sd status --url http://192.0.2.10:9889")(status)
+    cli.command(epilog="Example: kamal-sd watch --service shop --interval 500ms")(watch)
 
 
 def status(

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from rich.table import Table
 from rich.text import Text
 
-from app.discovery.explain import DecisionDocument, ExplainDocument, place_of
+from app.discovery.explain import DecisionDocument, ExplainDocument, place_of, slot_of
 from app.discovery.overview import Row, age
 from app.model import FAULTS, Reason
 
@@ -20,7 +20,7 @@ def targets_table(document: ExplainDocument, chosen: Iterable[DecisionDocument])
         table.add_column(heading, overflow="fold")
     for each in chosen:
         table.add_row(
-            _plain(each["slot"]),
+            _plain(slot_of(document, each["host"], each["slot"])),
             _plain(place_of(each)),
             _plain(each["instance"]),
             _plain(each["version"]),
@@ -39,7 +39,7 @@ def status_table(document: ExplainDocument, rows: Iterable[Row]) -> Table:
     for row in rows:
         first, last = row.first, row.history[:1]
         table.add_row(
-            _plain(_place(row)),
+            _plain(slot_of(document, row.host, row.slot)),
             Text(row.status, style="green" if row.is_well else "red"),
             _plain(first["version"]),
             age(now - first["since"]),
@@ -72,7 +72,7 @@ def engine_lines(document: ExplainDocument) -> Iterator[Text]:
         yield Text(f"alias conflict: {conflict['detail']}", style="red")
 
 
-def explain_table(chosen: Iterable[DecisionDocument]) -> Table:
+def explain_table(document: ExplainDocument, chosen: Iterable[DecisionDocument]) -> Table:
     """Every container with its decision and the reason."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("CONTAINER", overflow="fold")
@@ -80,12 +80,9 @@ def explain_table(chosen: Iterable[DecisionDocument]) -> Table:
     table.add_column("WHY", overflow="fold")
     for each in chosen:
         name = each["container"] or each["container_id"][:12]
-        table.add_row(_plain(name), _coloured(each["reason"]), _plain(each["detail"]))
+        shown = slot_of(document, each["host"], name)
+        table.add_row(_plain(shown), _coloured(each["reason"]), _plain(each["detail"]))
     return table
-
-
-def _place(row: Row) -> str:
-    return f"{row.host}/{row.slot}" if row.host else row.slot
 
 
 def _state(decision: DecisionDocument) -> Text:

@@ -121,6 +121,11 @@ def own(document: ExplainDocument) -> ExplainDocument:
     }
 
 
+def slot_of(document: ExplainDocument, host: str, slot: str) -> str:
+    """A slot's name for people, with its host where the document is of several."""
+    return f"{host}/{slot}" if slot and host and len(document["engines"]) > 1 else slot
+
+
 def place_of(decision: DecisionDocument) -> str:
     """Where the metrics are, for a person: the relay's own address would be the same for all."""
     if decision["upstream"]:

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse, Response
 
 from app.discovery.endpoint import Caller
-from app.discovery.explain import EngineDocument, ExplainDocument, explain, own, place_of
+from app.discovery.explain import EngineDocument, ExplainDocument, explain, own, place_of, slot_of
 from app.settings import AddressKind
 from app.state import State
 from app.web.parameters import authority_of, refuse_unknown, unlisted_header, wants_text
@@ -53,7 +53,7 @@ def table(document: ExplainDocument) -> str:
     rows += [
         (
             each["container"] or each["container_id"][:12],
-            each["slot"] or "-",
+            slot_of(document, each["host"], each["slot"]) or "-",
             each["version"] or "-",
             each["state"],
             each["reason"],

@@ -147,3 +147,13 @@ def test_conflicts_of_aliases_and_what_is_not_known_of_them_are_told() -> None:
     text = site.ask("/explain", headers=PLAIN).text
     assert f"alias conflict: {detail}\n" in text
     assert "; not all aliases are known: it answered 403\n" in text
+
+
+def test_with_several_hosts_the_table_tells_which() -> None:
+    engines = [{"url": "tcp://a:1", "host": "a"}, {"url": "tcp://b:1", "host": "b"}]
+    site = Site(snapshot(container(), host="a"), snapshot(container(), host="b"), engines=engines)
+    lines = site.ask("/explain", {"Accept": "text/plain"}).text.splitlines()
+    assert [line.split()[1] for line in lines if "shop-web-v1" in line] == [
+        "a/shop-web",
+        "b/shop-web",
+    ]
