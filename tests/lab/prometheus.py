@@ -94,6 +94,17 @@ class Prometheus(Process):
         result: list[Json] = self._ask("query", query=expression)["result"]
         return result
 
+    def query_range(self, expression: str, start: float, end: float, step: float) -> list[Json]:
+        """Return the result of a query over a time, in steps of some seconds."""
+        times = {"start": str(start), "end": str(end), "step": str(step)}
+        result: list[Json] = self._ask("query_range", query=expression, **times)["result"]
+        return result
+
+    def rules(self) -> list[Json]:
+        """Return the rules with their health, as they stand in their files."""
+        groups: list[Json] = self._ask("rules")["groups"]
+        return [rule for group in groups for rule in group["rules"]]
+
     def values(self, expression: str) -> list[float]:
         """Return the values of an instant query, less their labels."""
         return [float(sample["value"][1]) for sample in self.query(expression)]
