@@ -29,12 +29,13 @@ GRAFANA = {"__interval", "__rate_interval"}
 
 
 def exposed() -> set[str]:
-    """The names of all samples that a server can have."""
+    """The names of all metrics and samples that a server can have."""
     metrics = Metrics(State([snapshot(container())], settings(), clock=lambda: NOW))
     metrics.relay.observe(WEB, RelayResult.OK, 0.1, 100)
     metrics.requests.observe("/targets", 200, 0.1)
-    families = text_string_to_metric_families(metrics.text().decode())
-    return {sample.name for family in families for sample in family.samples}
+    families = list(text_string_to_metric_families(metrics.text().decode()))
+    samples = {sample.name for family in families for sample in family.samples}
+    return samples | {family.name for family in families}
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
