@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 BENCH_READY := $(VENV)/.bench-ready
 RELEASE_READY := $(VENV)/.release-ready
 
-.PHONY: help demo run test test-engines bench-continuity bench-names bench-relay check lint release lock clean
+.PHONY: help demo run test test-engines bench-continuity bench-names bench-relay bench-hosts check lint release lock clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
@@ -35,6 +35,9 @@ bench-names: $(READY) ## What managed names do while Kamal deploys: 10 minutes (
 
 bench-relay: $(READY) ## What a scrape costs through the relay
 	$(BIN)/python -m tests.bench.relay
+
+bench-hosts: $(READY) ## What deploys to many hosts do to a Prometheus outside: 5 minutes (root on Debian)
+	$(BIN)/python -m tests.bench.hosts $(BENCH)
 
 check: $(READY) ## Format, lint and types
 	$(BIN)/ruff format --check .

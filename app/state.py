@@ -117,8 +117,13 @@ class View:
 
     def _hosts_of(self, filters: Filters) -> list[str]:
         hosts = [snapshot.host for snapshot in self.snapshots]
+        wanted = filters.get("host", frozenset())
+        found = [host for host in hosts if host in wanted]
+        if not wanted.issubset(hosts):
+            # Of a peer that was never heard nobody knows the hosts.
+            found += [each.host for each in self.snapshots if each.peer and each.listed_at is None]
         # One that no engine has is no reason to answer before there is anything to look at.
-        return [host for host in hosts if host in filters.get("host", ())] or hosts
+        return found or hosts
 
     def answer(self, filters: Filters, caller: Caller = _NOBODY) -> Answer:
         """The answer for these filters, made when it is first asked for."""

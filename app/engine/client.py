@@ -5,7 +5,10 @@ is being constructed; a proxy in the environment takes over `tcp://`; `container
 every container; `events()` has no time limit, and ends without a word when its connection does.
 """
 
+import errno
+import socket
 import ssl
+import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
@@ -162,7 +165,8 @@ class _Client(docker.APIClient):
     """docker-py's client, in which nothing is without a time limit.
 
     It asks for a stream of events with no limit, and takes whatever answers for one. Here its head
-    is an answer like any other, and each piece of it may take `silence` seconds.
+    is an answer like any other, and each piece of it may take `silence` seconds. A host that is cut
+    off without a word ends it after twice the time that an answer may take, as it does over SSH.
     """
 
     silence = 600.0
@@ -174,7 +178,14 @@ class _Client(docker.APIClient):
         self._raise_for_status(response)  # type: ignore[attr-defined]
         # Where docker-py finds the socket, too, when it closes a stream.
         reader: Any = response.raw._fp  # noqa: SLF001
-        reader.fp.raw._sock.settimeout(self.silence)  # noqa: SLF001
+        sock: socket.socket = reader.fp.raw._sock  # noqa: SLF001
+        sock.settimeout(self.silence)
+        if sys.platform == "linux" and sock.family != socket.AF_UNIX:
+            seconds = max(1, int(self.timeout))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, seconds)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, seconds)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 1)
         return response
 
 
@@ -189,7 +200,10 @@ class _DockerEvents:
                 event = parse.event(entry)
                 if event is not None:
                     yield event
-        except urllib3.exceptions.ReadTimeoutError:
+        except urllib3.exceptions.ReadTimeoutError as error:
+            # urllib3 takes the system's word that nobody is there for a limit of its own.
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ETIMEDOUT:
+                raise EngineError("its host does not answer any more") from None
             raise StreamSilentError(f"no event for {self._silence:g} s") from None
         except _ERRORS as error:
             raise EngineError(_words(error)) from None

@@ -9,6 +9,7 @@ import httpx
 
 from tests.lab.certificates import Authority
 from tests.lab.packages import require
+from tests.lab.place import HERE, Place
 from tests.lab.process import LabError, Process, free_port, is_root, run, system_environment
 from tests.lab.stage import Stage, child_of
 
@@ -53,6 +54,7 @@ class Engine(Docker):
     served by docker-proxy. With `root` it is the dockerd of that root, of which `debian_root` in
     tests/lab/root.py makes some, and not the machine's. With `tls` its TCP port is for clients with
     a certificate of that CA alone, and its own certificate is what `tls` has signed as "server".
+    On a `place` of its own its bridges are there, and it pulls from a registry in the same network.
     """
 
     program = "dockerd"
@@ -65,15 +67,17 @@ class Engine(Docker):
         tcp: bool = False,
         tls: Authority | None = None,
         root: Path | None = None,
+        place: Place = HERE,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.socket = directory / "docker.sock"
         self.log = directory / "dockerd.log"
-        self.tcp_url = f"tcp://127.0.0.1:{free_port()}" if tcp or tls else None
+        self.tcp_url = f"tcp://{place.address}:{free_port()}" if tcp or tls else None
         self._tls = tls
         self._live_restore = live_restore
         self._root = root
+        self._place = place
         self._stage: Stage | None = None
         self._process: Process | None = None
         super().__init__(f"unix://{self.socket}")
@@ -88,7 +92,7 @@ class Engine(Docker):
             require("docker.io", "iproute2", "iptables")
             if not Path("/sys/fs/cgroup").is_mount():
                 require("cgroupfs-mount")
-            self._stage = Stage(self.directory, self._root)
+            self._stage = Stage(self.directory, self._root, self._place.command([]))
         command = self._stage.command(self._command(self._stage))
         self._process = Process(self.program, command, log=self.log)
         self._process.wait_ready(self.answers)
@@ -111,6 +115,7 @@ class Engine(Docker):
             # systemd cannot see into the stage's process namespace, where cgroup v2 would ask it.
             "--exec-opt=native.cgroupdriver=cgroupfs",
             f"--live-restore={str(self._live_restore).lower()}",
+            *([] if self._place is HERE else [f"--insecure-registry={self._place.address}/24"]),
         ]
         if not self.tcp_url:
             return command

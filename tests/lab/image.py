@@ -19,8 +19,8 @@ APP = """#!/bin/sh
 export APP_ROLE=${1:-none} APP_STARTED=$(date +%s)
 read -r APP_UPTIME _ </proc/uptime
 # Kamal sets the host name; the engine's own files tell the container's id.
-id="containers/\\([0-9a-f]\\{12\\}\\)[0-9a-f]*/hostname"
-APP_CONTAINER=$(sed -n "s|.*/$id .*|\\1|p" /proc/self/mountinfo)
+id="[/-]containers/\\([0-9a-f]\\{12\\}\\)[0-9a-f]*/\\(userdata/\\)*hostname"
+APP_CONTAINER=$(sed -n "s|.*$id .*|\\1|p" /proc/self/mountinfo)
 export APP_UPTIME APP_CONTAINER
 for port in 9394 80; do nc -ll -p $port -e /bin/answer & servers="$servers $!"; done
 drain() {

@@ -182,11 +182,11 @@ def orderly_end() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def listening(port: int) -> bool:
-    """Tell whether something accepts connections on the loopback port."""
+def listening(port: int, host: str = "127.0.0.1") -> bool:
+    """Tell whether something accepts connections on the port."""
     with socket.socket() as probe:
         probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((host, port)) == 0
 
 
 def is_root() -> bool:

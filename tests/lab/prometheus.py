@@ -1,4 +1,4 @@
-"""A real Prometheus, and promtool, on loopback."""
+"""A real Prometheus, and promtool."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 
 from tests.lab.packages import require
+from tests.lab.place import HERE, Place
 from tests.lab.process import LabError, Process, free_port, run, wait_until
 
 Json = dict[str, Any]
@@ -36,10 +37,11 @@ class Prometheus(Process):
         program: str | Path = "prometheus",
         agent: str = "",
         receiver: bool = False,
+        place: Place = HERE,
     ) -> None:
         require("prometheus")
         directory.mkdir(parents=True, exist_ok=True)
-        self.url = f"http://127.0.0.1:{port or free_port()}"
+        self.url = f"http://{place.address}:{port or free_port()}"
         self.config = directory / "prometheus.yml"
         settings = {
             "global": {"scrape_interval": scrape_interval, "scrape_timeout": scrape_interval},
@@ -51,6 +53,7 @@ class Prometheus(Process):
         super().__init__(
             "prometheus",
             [
+                *place.command([]),
                 program,
                 f"--config.file={self.config}",
                 f"{storage}={directory / 'data'}",

@@ -1,4 +1,4 @@
-"""A registry of images on loopback."""
+"""A registry of images, on loopback as a rule."""
 
 import json
 from pathlib import Path
@@ -10,11 +10,11 @@ from tests.lab.process import Process, free_port, listening
 class Registry(Process):
     """Debian's docker-registry with its files in a directory; any login is welcome."""
 
-    def __init__(self, directory: Path, port: int | None = None) -> None:
+    def __init__(self, directory: Path, port: int | None = None, host: str = "127.0.0.1") -> None:
         require("docker-registry")
         directory.mkdir(parents=True, exist_ok=True)
         port = port or free_port()
-        self.address = f"127.0.0.1:{port}"
+        self.address = f"{host}:{port}"
         settings = {
             "version": "0.1",
             "log": {"level": "warn", "accesslog": {"disabled": True}},
@@ -28,4 +28,4 @@ class Registry(Process):
             ["docker-registry", "serve", file],
             log=directory / "registry.log",
         )
-        self.wait_ready(lambda: listening(port))
+        self.wait_ready(lambda: listening(port, host))

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import httpx
 
+from tests.lab.place import HERE, Place
 from tests.lab.process import Process, free_port, system_environment
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 class Server(Process):
-    """`kamal-sd serve` on loopback, asking the engine at `docker_host`.
+    """`kamal-sd serve`, on loopback as a rule, asking the engine at `docker_host`.
 
     `env` adds variables or, with an empty value, takes the lab's own away.
     """
@@ -26,9 +27,10 @@ class Server(Process):
         env: Mapping[str, str] | None = None,
         port: int | None = None,
         wait: bool = True,
+        place: Place = HERE,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        listen = f"127.0.0.1:{port or free_port()}"
+        listen = f"{place.address}:{port or free_port()}"
         self.url = f"http://{listen}"
         self.data_dir = directory / "data"
         environment = system_environment(
@@ -41,7 +43,7 @@ class Server(Process):
         options = ["--config", str(config)] if config else []
         super().__init__(
             "kamal-sd",
-            [sys.executable, "-m", "app", "serve", *options],
+            place.command([sys.executable, "-m", "app", "serve", *options]),
             log=directory / "kamal-sd.log",
             env={name: value for name, value in environment.items() if value},
             cwd=directory,

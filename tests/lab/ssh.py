@@ -1,17 +1,18 @@
-"""An SSH server on loopback, through which Kamal reaches the lab's engine."""
+"""An SSH server, on loopback as a rule, through which Kamal reaches the lab's engine."""
 
 import os
 import pwd
 from pathlib import Path
 
 from tests.lab.packages import require
+from tests.lab.place import HERE, Place
 from tests.lab.process import SYSTEM_PATH, Process, free_port, is_root, listening, run
 
 SETTINGS = """\
 Port {port}
-ListenAddress 127.0.0.1
+ListenAddress {address}
 HostKey {directory}/host_key
-AuthorizedKeysFile {directory}/client_key.pub
+AuthorizedKeysFile {key}.pub
 PidFile {directory}/sshd.pid
 StrictModes no
 UsePAM {pam}
@@ -29,10 +30,19 @@ class Ssh(Process):
     """Debian's sshd, which hands every session the engine and a home of the lab's.
 
     Kamal keeps locks, environments and logins in the home: two labs must not share one, and the
-    user's own must not change. Without root it lets in the user who started it.
+    user's own must not change. Without root it lets in the user who started it. With the `key` of
+    another one, whoever may enter there may enter here.
     """
 
-    def __init__(self, directory: Path, engine_url: str, port: int | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        engine_url: str,
+        port: int | None = None,
+        *,
+        key: Path | None = None,
+        place: Place = HERE,
+    ) -> None:
         require("openssh-server", "openssh-client")
         self.home = directory / "home"
         self.home.mkdir(parents=True, exist_ok=True)
@@ -41,32 +51,34 @@ class Ssh(Process):
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         self.user = pwd.getpwuid(os.geteuid()).pw_name
         self.port = port or free_port()
-        self.key = directory / "client_key"
-        for key in (self.key, directory / "host_key"):
-            if not key.exists():
-                run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key])
+        self.host = place.address
+        self.key = key or directory / "client_key"
+        for file in (self.key, directory / "host_key"):
+            if not file.exists():
+                run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", file])
         # Whoever reads this file has seen this host before.
         self.known_hosts = directory / "known_hosts"
         host_key = (directory / "host_key.pub").read_text()
-        self.known_hosts.write_text(f"[127.0.0.1]:{self.port} {host_key}")
+        self.known_hosts.write_text(f"[{self.host}]:{self.port} {host_key}")
         file = directory / "sshd_config"
         values = {
             "port": self.port,
+            "address": self.host,
+            "key": self.key,
             "directory": directory,
             "engine": engine_url,
             "path": SYSTEM_PATH,
             "pam": "yes" if locked(self.user) else "no",
         }
         file.write_text(SETTINGS.format_map(values))
-        super().__init__(
-            "sshd", ["/usr/sbin/sshd", "-D", "-e", "-f", file], log=directory / "sshd.log"
-        )
-        self.wait_ready(lambda: listening(self.port))
+        command = place.command(["/usr/sbin/sshd", "-D", "-e", "-f", file])
+        super().__init__("sshd", command, log=directory / "sshd.log")
+        self.wait_ready(lambda: listening(self.port, self.host))
 
     @property
     def address(self) -> str:
         """The user, host and port of an ssh:// URL."""
-        return f"{self.user}@127.0.0.1:{self.port}"
+        return f"{self.user}@{self.host}:{self.port}"
 
 
 def locked(user: str) -> bool:

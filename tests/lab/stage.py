@@ -6,6 +6,7 @@ import json
 import secrets
 import socket
 import subprocess
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tests.lab.process import LabError, run, system_environment
@@ -57,10 +58,13 @@ class Stage:
     """A mount and a process namespace, and a range of addresses that no other engine has.
 
     With `root` its programs are those of another root, which sees the directory where it is. It
-    needs iproute2 and iptables in there.
+    needs iproute2 and iptables in there. What it runs is started by the command `entering`, which
+    may bring it into another network.
     """
 
-    def __init__(self, directory: Path, root: Path | None = None) -> None:
+    def __init__(
+        self, directory: Path, root: Path | None = None, entering: Sequence[str] = ()
+    ) -> None:
         self.name = f"kamal-sd-lab-{secrets.token_hex(4)}"
         self.pool, self._reservation = reserve_pool()
         # /run is the stage's own, and paths of sockets must be short.
@@ -69,6 +73,7 @@ class Stage:
         with self.log.open("ab") as output:
             self._keeper = subprocess.Popen(
                 [
+                    *entering,
                     *("unshare", "--mount", "--propagation=slave", "--pid", "--mount-proc"),
                     *("--fork", "--kill-child=KILL"),
                     *("/bin/sh", "-c", KEEPER, "keeper", self.name, self.pool),
@@ -91,7 +96,8 @@ class Stage:
 
     def command(self, argv: list[str]) -> list[str]:
         """Return the command that runs `argv` on the stage, as the one child of its own process."""
-        return ["nsenter", f"--target={self._init}", "--mount", "--pid", "--", *argv]
+        namespaces = ("--mount", "--pid", "--net")
+        return ["nsenter", f"--target={self._init}", *namespaces, "--", *argv]
 
     def path(self, path: Path) -> Path:
         """Return where this machine finds what the stage has at an absolute path."""
@@ -117,22 +123,31 @@ def child_of(pid: int) -> int:
 
 def reserve_pool() -> tuple[str, socket.socket]:
     """Return a free /16 and the socket whose name keeps it from other labs while it is open."""
+    pool, reservation = reserve(
+        ipaddress.IPv4Network(f"10.{number}.0.0/16") for number in range(200, 250)
+    )
+    return str(pool), reservation
+
+
+def reserve(
+    ranges: Iterable[ipaddress.IPv4Network],
+) -> tuple[ipaddress.IPv4Network, socket.socket]:
+    """Return the first range that is free, and the socket that keeps it while it is open."""
     taken = [
         ipaddress.ip_network(route["dst"])
         for route in json.loads(run(["ip", "-json", "-4", "route", "show", "table", "all"]))
         if route["dst"] != "default"
     ]
-    for number in range(200, 250):
-        pool = ipaddress.ip_network(f"10.{number}.0.0/16")
-        if any(pool.overlaps(network) for network in taken):
+    for each in ranges:
+        if any(each.overlaps(network) for network in taken):
             continue
         reservation = socket.socket(socket.AF_UNIX)
         try:
-            reservation.bind(f"\0kamal-sd-lab/{pool}")
+            reservation.bind(f"\0kamal-sd-lab/{each}")
         except OSError as error:
             reservation.close()
             if error.errno != errno.EADDRINUSE:
                 raise
             continue
-        return str(pool), reservation
-    raise LabError("no free range of addresses is left between 10.200.0.0/16 and 10.249.0.0/16")
+        return each, reservation
+    raise LabError("no free range of addresses is left for the lab")

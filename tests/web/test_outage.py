@@ -4,6 +4,7 @@ from urllib.parse import unquote
 
 import pytest
 
+from app.discovery import peer
 from app.engine import ledger
 from app.model import Snapshot
 from app.web.parameters import UNLISTED_HEADER
@@ -125,6 +126,19 @@ def test_the_relay_waits_for_no_other_host() -> None:
     site = Site(snapshot(gone, host="a"), Snapshot("b"), **HOSTS)
     answer = site.ask("/scrape/a/shop/web/-/9394")
     assert (answer.status_code, "its target is kept" in answer.text) == (503, True)
+
+
+def test_of_those_that_were_listed_one_host_can_be_asked_for() -> None:
+    site = Site(snapshot(TOWN[0], host="a"), Snapshot("b"), **HOSTS)
+    assert site.instances("/targets?host=a") == {"a/shop-web:9394"}
+    for query in ("host=b", "host=a&host=b", "role=web"):
+        assert site.ask(f"/targets?{query}").text.startswith("no list of containers yet: b: ")
+    # Nobody knows which hosts a peer has that was never heard: one that is known is not waited for,
+    # and one that is not may be the peer's, however long it takes.
+    site.state.publish_peer("http://c:9889", (peer.unheard("http://c:9889"),))
+    site.now += 3600
+    assert site.instances("/targets?host=a") == {"a/shop-web:9394"}
+    assert "c:9889: not listed yet" in site.ask("/targets?host=x").text
 
 
 def test_an_engine_without_containers_is_a_good_answer() -> None:

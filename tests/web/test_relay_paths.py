@@ -6,10 +6,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from app.model import Network, Port
+from app.discovery import peer, relay
+from app.model import Network, Port, Slot
 from tests import http_sd_reader
 from tests.builders import container, labels, stopped
-from tests.web.apps import WEB_PATH, Served
+from tests.web.apps import OLD, WEB_PATH, Served
 from tests.web.sockets import PORT, App, answer
 
 SLOT = WEB_PATH.removesuffix(f"/{PORT}")
@@ -114,6 +115,17 @@ def test_what_the_caller_calls_us_changes_nothing(app: App, served: Served, host
 def test_before_the_first_list_nothing_has_a_path() -> None:
     with Served() as served:
         assert served.ask().status == 404
+
+
+def test_a_host_that_was_never_heard_costs_the_others_no_scrape(app: App) -> None:
+    there = "http://web-2:9889"
+    engines = [{"url": "unix:///engine.sock", "host": "web-1"}]
+    with Served(container(OLD, ip=app.ip), engines=engines) as served:
+        served.state.publish_peer(there, (peer.unheard(there),))
+        assert served.ask("/targets").status == 503
+        assert served.ask(relay.path_of(Slot("web-1", "shop", "web"), PORT, "")).status == 200
+        unknown = served.ask(relay.path_of(Slot("web-2", "shop", "web"), PORT, ""))
+        assert (unknown.status, unknown.words) == (503, "no list of containers yet of web-2:9889")
 
 
 ODD = (
