@@ -141,7 +141,9 @@ def watching(
     ]
     threads: list[_Thread] = [*watchers, *asking, *_keepers(settings, state)]
     if storage:
-        threads.append(Follower(state, _HistoryFile(storage).save, "history"))
+        file = _HistoryFile(storage)
+        # What happened last is written at the end, too.
+        threads.append(Follower(state, file.save, "history", lambda: file.save(state.view)))
     for each in threads:
         each.start()
     try:

@@ -49,6 +49,7 @@ class _Made:
     """What was made of one set of decisions, as it was asked for."""
 
     def __init__(self) -> None:
+        self.decisions: dict[Caller, tuple[Decision, ...]] = {}
         self.fragments: dict[Caller, tuple[Fragment, ...]] = {}
         self.answers: dict[object, Answer] = {}
         self.routes: relay.Routes | None = None
@@ -141,7 +142,13 @@ class View:
         caller = self._less_what_changes_nothing(caller)
         if caller == _NOBODY:
             return self.decisions
-        return decide(self.snapshots, self._settings, self._made_at, caller).decisions
+        known = self._made.decisions
+        if (found := known.get(caller)) is None:
+            if len(known) >= _MOST_CALLERS:
+                known.clear()
+            found = decide(self.snapshots, self._settings, self._made_at, caller).decisions
+            known[caller] = found
+        return found
 
     @property
     def routes(self) -> relay.Routes:
@@ -309,7 +316,8 @@ class State:
     def _renew(self) -> None:
         before, after = self._view, self._decide()
         new = entries(before.scene, after.scene, self._clock())
-        self._view = after.with_history(remembered(before.history, new))
+        history = remembered(before.history, new) if new else before.history
+        self._view = after.with_history(history)
         self._deploys = counted(self._deploys, new)
         for entry in new:
             _say(entry)

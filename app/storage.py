@@ -93,13 +93,17 @@ class Storage:
         self._write(self._directory / _HISTORY, _ENTRIES.dump_json(list(history)))
 
     def load_history(self) -> list[Entry]:
-        """What had happened up to the last run."""
+        """What had happened up to the last run. A damaged file is set aside, and said."""
+        path = self._directory / _HISTORY
         try:
-            return _ENTRIES.validate_json((self._directory / _HISTORY).read_bytes())
+            return _ENTRIES.validate_json(path.read_bytes())
         except FileNotFoundError:
             return []
-        except (OSError, ValidationError) as error:
-            log.warning("%s: the history cannot be read: %s", self._directory / _HISTORY, error)
+        except OSError as error:
+            log.warning("%s: the history cannot be read: %s", path, error.strerror)
+            return []
+        except ValidationError as error:
+            _set_aside(path, error)
             return []
 
     def load(self, host: str, url: str) -> Snapshot:
@@ -116,10 +120,7 @@ class Storage:
             log.warning("%s: the snapshot cannot be read: %s", path, error.strerror)
             return Snapshot(host)
         except ValidationError as error:
-            aside = path.with_suffix(".damaged")
-            log.warning("%s: is damaged, set aside as %s: %s", path, aside.name, _first(error))
-            with suppress(OSError):
-                path.replace(aside)
+            _set_aside(path, error)
             return Snapshot(host)
         if file.url != url:
             log.info("%s: is of the engine at %s, and is not used", path, file.url)
@@ -156,6 +157,13 @@ class Storage:
 
     def _path_of_peer(self, url: str) -> Path:
         return self._directory / f"peer@{quote(url, safe='')}.json"
+
+
+def _set_aside(path: Path, error: ValidationError) -> None:
+    aside = path.with_suffix(".damaged")
+    log.warning("%s: is damaged, set aside as %s: %s", path, aside.name, _first(error))
+    with suppress(OSError):
+        path.replace(aside)
 
 
 def _first(error: ValidationError) -> str:

@@ -338,19 +338,31 @@ def dead(*shown: Container) -> Snapshot:
 @pytest.mark.parametrize(
     ("before", "after", "said"),
     [
-        (snapshot(), snapshot(OLD), ["shop-web: shop-web-v1 current"]),
-        (snapshot(OLD), dead(OLD), ["shop-web: shop-web-v1 kept"]),
-        (snapshot(OLD, NEW), dead(OLD, NEW), ["shop-web: shop-web-v2 current"]),
+        (snapshot(), snapshot(OLD), ["shop-web: shop-web-v1 is current"]),
+        (
+            snapshot(OLD),
+            dead(OLD),
+            ["shop-web: shop-web-v1 stopped and nothing took its place"],
+        ),
+        (
+            snapshot(OLD, NEW),
+            dead(OLD, NEW),
+            ["shop-web: shop-web-v2 took over from shop-web-v1 after both ran for 5 s"],
+        ),
         (
             snapshot(OLD),
             snapshot(),
-            ["shop-web: its last container was removed or is no longer kept"],
+            ["shop-web: shop-web-v1 was removed, or is no longer kept"],
         ),
-        (snapshot(OLD), snapshot(OLD, NEW), []),
+        (
+            snapshot(OLD),
+            snapshot(OLD, NEW),
+            ["shop-web: shop-web-v2 started; shop-web-v1 stays current until it stops"],
+        ),
         (snapshot(OLD), snapshot(replace(OLD, name="renamed")), []),
     ],
 )
-def test_a_change_of_who_is_current_is_logged(
+def test_what_happens_to_a_slot_is_logged_in_one_line(
     clock: Clock,
     before: Snapshot,
     after: Snapshot,

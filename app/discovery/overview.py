@@ -31,7 +31,7 @@ class Row(NamedTuple):
     @property
     def first(self) -> DecisionDocument:
         """The decision that tells what the slot is."""
-        return self.decisions[0]
+        return (self.standing or self.refused or self.candidates)[0]
 
     @property
     def status(self) -> str:

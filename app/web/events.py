@@ -56,19 +56,27 @@ async def _stream(
     end = asyncio.ensure_future(ending.wait())
     try:
         with state.telling(lambda: loop.call_soon_threadsafe(changed.set)):
+            told = state.view.decisions
             yield _STILL
             while not end.done():
-                # Time alone may change a decision; then nobody tells, but the view.
+                # Time alone may change a decision; then nobody tells before the view is looked at.
                 due = max(0.0, state.view.changes_at - state.now())
                 change = asyncio.ensure_future(changed.wait())
-                await asyncio.wait(
-                    (end, change),
-                    timeout=min(due, _LONGEST_SECONDS),
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-                change.cancel()
-                yield _CHANGE if changed.is_set() else _STILL
+                try:
+                    done, _ = await asyncio.wait(
+                        (end, change),
+                        timeout=min(due, _LONGEST_SECONDS),
+                        return_when=asyncio.FIRST_COMPLETED,
+                    )
+                finally:
+                    change.cancel()
                 changed.clear()
+                decisions = state.view.decisions
+                if decisions is not told:
+                    yield _CHANGE
+                elif not done:
+                    yield _STILL
+                told = decisions
                 await asyncio.wait((end,), timeout=_SHORTEST_SECONDS)
     finally:
         end.cancel()

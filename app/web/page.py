@@ -1,7 +1,12 @@
 """GET /: everything that is known, for people. It works without scripts, and is live with them."""
 
+import gzip
+from collections import Counter
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from functools import cache
 from importlib import resources
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
@@ -9,10 +14,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from app import __version__
 from app.discovery.endpoint import Caller
-from app.discovery.explain import explain, place_of
+from app.discovery.explain import EntryDocument, ExplainDocument, explain, place_of
+from app.discovery.history import Change
 from app.discovery.overview import Overview, age, overview, passing
 from app.state import State
-from app.web.parameters import authority_of
+from app.web.parameters import authority_of, wants_gzip
 
 # Nothing is loaded from elsewhere, and nothing that a label says can run.
 _HEADERS = {
@@ -29,6 +35,20 @@ _ASSETS = {
     "page.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
+_JOB = """\
+scrape_configs:
+  - job_name: kamal
+    http_sd_configs:
+      - url: {scheme}://{authority}/targets
+        refresh_interval: 15s
+  - job_name: kamal-sd
+    honor_labels: true
+    scheme: {scheme}
+    static_configs:
+      - targets: ["{authority}"]
+"""
+# So many of the last events are shown together; a slot's own row has all of its.
+_MOST_EVENTS = 30
 
 
 def router(state: State) -> APIRouter:
@@ -43,38 +63,72 @@ def router(state: State) -> APIRouter:
     )
     template = environment.get_template("page.html")
 
-    @routes.get("/")
-    async def page(request: Request, q: str = "", host: str = "", reason: str = "") -> Response:
+    # No coroutine: with many slots it takes a while, and the relay's scrapes shall not wait.
+    @routes.api_route("/", methods=["GET", "HEAD"])
+    def page(request: Request, q: str = "", host: str = "", reason: str = "") -> Response:
         view, now = state.view, state.now()
         decisions = view.decisions_for(Caller(authority=authority_of(request)))
         document = explain(view.snapshots, decisions, now, view.conflicts, view.history)
         whole = overview(document)
+        shown = passing(whole, text=q, host=host, reason=reason)
+        filters = {"q": q, "host": host, "reason": reason}
         text = template.render(
             whole=whole,
-            shown=passing(whole, text=q, host=host, reason=reason),
+            shown=shown,
             counts=_counts(whole),
             document=document,
-            filters={"q": q, "host": host, "reason": reason},
-            hosts=sorted({each["host"] for each in document["engines"]}),
-            reasons=sorted({each["reason"] for each in document["decisions"]}),
-            job_url=f"{request.url.scheme}://{authority_of(request) or 'kamal-sd:9889'}",
+            events=_events(document, shown if any(filters.values()) else None)[:_MOST_EVENTS],
+            filters=filters,
+            hosts=sorted({each["host"] for each in document["engines"]} | {host} - {""}),
+            reasons=sorted({each["reason"] for each in document["decisions"]} | {reason} - {""}),
+            link=cache(lambda **changed: _query(filters | changed)),
+            job=_job(request),
             version=__version__,
             age=lambda since: age(now - since),
+            utc=cache(_utc),
+            kinds={"ok": "good", "deploying": "busy"},
             place_of=place_of,
+            troubles=frozenset(change for change in Change if change.is_trouble),
         )
-        return HTMLResponse(text, headers=_HEADERS)
+        headers = {**_HEADERS, "Vary": "Accept-Encoding"}
+        if not wants_gzip(request):
+            return HTMLResponse(text, headers=headers)
+        headers["Content-Encoding"] = "gzip"
+        return HTMLResponse(gzip.compress(text.encode(), 1, mtime=0), headers=headers)
 
     for name, media_type in _ASSETS.items():
-        routes.get(f"/{name}")(_asset(name, media_type))
+        routes.api_route(f"/{name}", methods=["GET", "HEAD"])(_asset(name, media_type))
     return routes
+
+
+def _utc(time: float) -> str:
+    return datetime.fromtimestamp(time, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _counts(whole: Overview) -> dict[str, int]:
     """How many slots are in which status, the good ones last."""
-    counts: dict[str, int] = {}
-    for row in sorted(whole.rows, key=lambda row: (row.is_well, row.status)):
-        counts[row.status] = counts.get(row.status, 0) + 1
-    return counts
+    found = Counter((row.is_well, row.status) for row in whole.rows)
+    return {status: count for (_, status), count in sorted(found.items())}
+
+
+def _events(document: ExplainDocument, shown: Overview | None) -> list[EntryDocument]:
+    """What happened to the slots that are shown; everything where all are."""
+    if shown is None:
+        return document["history"]
+    places = {(row.host, row.slot) for row in shown.rows}
+    return [each for each in document["history"] if (each["host"], each["slot"]) in places]
+
+
+def _query(filters: dict[str, str]) -> str:
+    return "?" + urlencode({name: text for name, text in filters.items() if text})
+
+
+def _job(request: Request) -> str:
+    """The Prometheus job that reads this server where the caller reached it."""
+    scheme = request.url.scheme
+    authority = authority_of(request, port=443 if scheme == "https" else 80)
+    job = _JOB.format(scheme=scheme, authority=authority or "kamal-sd:9889")
+    return job.replace("    scheme: http\n", "")
 
 
 def _asset(name: str, media_type: str) -> Callable[[], Awaitable[Response]]:

@@ -14,6 +14,7 @@ from app.discovery.http_sd import Filters
 
 # A bracketed IPv6 address ends with its bracket where no port follows.
 _HAS_PORT = re.compile(r":\d+$", re.ASCII)
+_ZERO_QUALITY = re.compile(r"\s*q=0(\.0*)?\s*")
 
 # An IPv6 address is a host's name, too. A comma stands between two of them.
 _PLAIN_IN_A_HOST = ":"
@@ -22,14 +23,15 @@ UNLISTED_HEADER = "X-Kamal-SD-Unlisted"
 Values = Annotated[list[str] | None, Query()]
 
 
-def authority_of(request: Request) -> str:
+def authority_of(request: Request, port: int = 80) -> str:
     """Where the caller says that it reached us; empty where it says nothing that can be an address.
 
-    What stands in the header goes into the answer to this caller alone.
+    `port` is meant where it names none. What stands in the header goes into the answer to this
+    caller alone.
     """
     host = request.headers.get("host", "")
     try:
-        return grammar.authority(host if _HAS_PORT.search(host) else f"{host}:80")
+        return grammar.authority(host if _HAS_PORT.search(host) else f"{host}:{port}")
     except ValueError:
         return ""
 
@@ -38,6 +40,15 @@ def wants_text(request: Request) -> bool:
     """Whether the caller asks for a text for people."""
     accept = request.headers.get("accept", "")
     return "text/plain" in accept and "json" not in accept
+
+
+def wants_gzip(request: Request) -> bool:
+    """Whether the caller takes an answer that is compressed."""
+    for item in request.headers.get("accept-encoding", "").lower().split(","):
+        coding, _, parameters = item.partition(";")
+        if coding.strip() in ("gzip", "x-gzip"):
+            return not _ZERO_QUALITY.fullmatch(parameters)
+    return False
 
 
 def filters_of(**wanted: list[str] | None) -> Filters:

@@ -1,6 +1,5 @@
 """GET /targets: HTTP SD."""
 
-import re
 from collections.abc import Collection
 from typing import Any
 
@@ -18,6 +17,7 @@ from app.web.parameters import (
     filters_of,
     refuse_unknown,
     unlisted_header,
+    wants_gzip,
 )
 
 AGE_HEADER = "X-Kamal-SD-List-Age-Seconds"
@@ -48,7 +48,6 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
         "Prometheus keeps what it has."
     },
 }
-_ZERO_QUALITY = re.compile(r"\s*q=0(\.0*)?\s*")
 
 
 def router(state: State) -> APIRouter:
@@ -75,7 +74,7 @@ def router(state: State) -> APIRouter:
         if awaited := view.awaited(filters):
             return _not_ready(view, awaited)
         answer = view.answer(filters, Caller(address, generations, authority_of(request)))
-        gzipped = _wants_gzip(request.headers.get("accept-encoding", ""))
+        gzipped = wants_gzip(request)
         # A strong validator is one of an encoding (RFC 9110, 8.8.1).
         etag = answer.etag.removesuffix('"') + '-gzip"' if gzipped else answer.etag
         headers = {
@@ -110,14 +109,6 @@ def _not_ready(view: View, awaited: Collection[str]) -> Response:
 def _oldest_list(view: View, now: float) -> float:
     ages = (now - each.listed_at for each in view.snapshots if each.listed_at is not None)
     return max(0.0, *ages)
-
-
-def _wants_gzip(accept_encoding: str) -> bool:
-    for item in accept_encoding.lower().split(","):
-        coding, _, parameters = item.partition(";")
-        if coding.strip() in ("gzip", "x-gzip"):
-            return not _ZERO_QUALITY.fullmatch(parameters)
-    return False
 
 
 def _matches(if_none_match: str, etag: str) -> bool:

@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.discovery import relay
 from app.engine import ledger
 from app.model import Container, Slot, Snapshot
+from app.server import _Server
 from app.state import State
 from app.web import create_app
 from tests.builders import NOW, WEB, container, identity, labels, settings, snapshot
@@ -54,20 +55,19 @@ class Answer(NamedTuple):
 
 
 class Served:
-    """kamal-sd before one engine. An exception that its server logs fails the test."""
+    """kamal-sd before an engine, the first. An exception that its server logs fails the test."""
 
     def __init__(self, *containers: Container, **given: Any) -> None:
         checked = settings(**given)
         self.now = NOW
-        self.state = State(
-            [snapshot(*containers, host=checked.engines[0].host)], checked, clock=lambda: self.now
-        )
+        first, *others = (each.host for each in checked.engines)
+        snapshots = [snapshot(*containers, host=first), *(snapshot(host=each) for each in others)]
+        self.state = State(snapshots, checked, clock=lambda: self.now)
         self._listener = listener_at("127.0.0.1", 0)
         self.authority = f"127.0.0.1:{self._listener.getsockname()[1]}"
-        config = uvicorn.Config(
-            create_app(self.state, checked), log_config=None, access_log=False, lifespan="on"
-        )
-        self._server = uvicorn.Server(config)
+        app = create_app(self.state, checked)
+        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on")
+        self._server = _Server(config, app.state.ending)
         self._thread = threading.Thread(target=self._server.run, args=[[self._listener]])
         self._faults = _Faults(logging.ERROR)
 
@@ -78,12 +78,16 @@ class Served:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        self._server.should_exit = True
-        self._thread.join()
+        self.end()
         self._listener.close()
         logging.getLogger().removeHandler(self._faults)
         if kind is None:
             self.check()
+
+    def end(self) -> None:
+        """Ends the server, and the streams of events with it."""
+        self._server.should_exit = True
+        self._thread.join()
 
     def check(self) -> None:
         """Fails where the server has logged an exception."""

@@ -26,10 +26,10 @@ TOWN: Final = (
 class Site:
     """An app, its state and its clock."""
 
-    def __init__(self, *snapshots: Snapshot, **given: Any) -> None:
+    def __init__(self, *snapshots: Snapshot, history: Any = (), **given: Any) -> None:
         self.now = NOW
         checked = settings(**given)
-        self.state = State(snapshots, checked, clock=lambda: self.now)
+        self.state = State(snapshots, checked, clock=lambda: self.now, history=history)
         self._transport = httpx.ASGITransport(create_app(self.state, checked))
 
     def ask(

@@ -1,6 +1,5 @@
-"""The landing page, health, metrics and the API's own document."""
+"""Health, metrics and the API's own document."""
 
-import re
 from typing import Any
 
 import pytest
@@ -23,18 +22,6 @@ def test_healthy_and_ready_are_said_as_prometheus_says_them() -> None:
     assert (ready.status_code, ready.text) == (200, "kamal-sd is ready.\n")
     for answer in (healthy, ready):
         assert answer.headers["content-type"] == "text/plain; charset=utf-8"
-
-
-def test_the_landing_page_leads_to_all_else_and_to_nowhere_outside() -> None:
-    site = town()
-    page = site.ask("/")
-    assert page.headers["content-type"] == "text/html; charset=utf-8"
-    links = re.findall(r'(?:href|src)="([^"]*)"', page.text)
-    assert {"targets", "explain", "metrics"} <= set(links)
-    for link in links:
-        assert "//" not in link
-        assert site.ask(f"/{link}").status_code == 200
-    assert "<script" not in page.text
 
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc", "/docs/oauth2-redirect", "/nothing"])
@@ -68,7 +55,7 @@ def test_the_document_is_of_this_version(document: dict[str, Any]) -> None:
 def test_the_document_has_every_path_that_answers(document: dict[str, Any]) -> None:
     paths = document["paths"]
     assert set(paths) == {
-        *("/targets", "/explain", "/wait", "/scrape/{target}", "/metrics"),
+        *("/targets", "/explain", "/events", "/wait", "/scrape/{target}", "/metrics"),
         *("/-/healthy", "/-/ready"),
     }
     for path, operations in paths.items():

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import threading
 import time
 import tracemalloc
@@ -139,7 +140,12 @@ def traced_bytes() -> int:
     return sum(each.size for each in found.statistics("filename"))
 
 
-def test_after_1000_deploys_nothing_has_grown(app: App, served: Served) -> None:
+def test_after_1000_deploys_nothing_has_grown(
+    app: App, served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    # pytest would keep each line that is logged.
+    caplog.set_level(logging.ERROR, "app.state")
+
     def deploy(number: int) -> None:
         """With a candidate that fails on the way, and scrapes."""
         served.now = NOW + number

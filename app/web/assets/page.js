@@ -1,47 +1,73 @@
-// The page renews itself: the server says when something changed, and the same page is asked for
-// again. What a person has opened, focused or typed stays.
+// The page renews itself: the server says when something changed, the same page is asked for again,
+// and what differs is put in place. What a person has opened, focused, marked or typed stays.
 "use strict";
 
 const live = document.getElementById("live");
 const form = document.querySelector("form");
-let asking = null;
+let events = null;
+let asking = false;
+let again = false;
 
 function say(text, isLost) {
   live.textContent = text;
   live.classList.toggle("lost", isLost);
 }
 
+// Changes that come while one is asked for are one more question, after the answer.
 async function renew() {
-  if (asking) asking.abort();
-  asking = new AbortController();
-  try {
-    const answer = await fetch(location.href, { signal: asking.signal });
-    if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
-    take(new DOMParser().parseFromString(await answer.text(), "text/html"));
-  } catch (error) {
-    if (error.name !== "AbortError") say(`not live: ${error.message}`, true);
+  again = true;
+  if (asking) return;
+  asking = true;
+  while (again) {
+    again = false;
+    try {
+      const answer = await fetch(location.href);
+      if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
+      const next = new DOMParser().parseFromString(await answer.text(), "text/html");
+      if (again) continue;
+      document.title = next.title;
+      put(form, next.querySelector("form"));
+      put(document.getElementById("main"), next.getElementById("main"));
+    } catch (error) {
+      say(`not live: ${error.message}`, true);
+    }
   }
+  asking = false;
 }
 
-function take(next) {
-  const main = document.getElementById("main");
-  const opened = [...main.querySelectorAll("details[open]")].map((each) => each.id);
-  const focused = document.activeElement?.closest("details")?.id;
-  document.title = next.title;
-  main.replaceChildren(...next.getElementById("main").childNodes);
-  for (const id of opened) {
-    const found = document.getElementById(id);
-    if (found) found.open = true;
+// Makes the one element like the other. Whether details are open is the reader's own.
+function put(old, next) {
+  if (old.isEqualNode(next)) return;
+  for (const { name } of [...old.attributes])
+    if (name !== "open" && !next.hasAttribute(name)) old.removeAttribute(name);
+  for (const { name, value } of next.attributes)
+    if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  const wanted = new Set([...next.children].map((each) => each.id));
+  const kept = new Map();
+  for (const each of [...old.children]) {
+    if (each.id && !wanted.has(each.id)) each.remove();
+    else if (each.id) kept.set(each.id, each);
   }
-  if (focused) document.getElementById(focused)?.querySelector("summary").focus();
-  prepare();
+  let at = old.firstChild;
+  for (const want of [...next.childNodes]) {
+    const same = kept.get(want.id);
+    while (same && at !== same && !at.id) at = drop(at);
+    if (same ? same !== at : !at || at.id || at.nodeName !== want.nodeName) {
+      old.insertBefore(same ?? want, at);
+      if (same) put(same, want);
+      continue;
+    }
+    if (at.nodeType === Node.ELEMENT_NODE) put(at, want);
+    else if (at.data !== want.data) at.data = want.data;
+    at = at.nextSibling;
+  }
+  while (at) at = drop(at);
 }
 
-function prepare() {
-  for (const button of document.querySelectorAll("button[data-copy]")) {
-    button.hidden = false;
-    button.onclick = () => copy(button);
-  }
+function drop(node) {
+  const next = node.nextSibling;
+  node.remove();
+  return next;
 }
 
 async function copy(button) {
@@ -59,6 +85,23 @@ function search() {
   renew();
 }
 
+// One stream, and none for a page that nobody sees: a browser has few connections to a server.
+function listen() {
+  events?.close();
+  if (document.hidden) return;
+  events = new EventSource("events");
+  events.onerror = () => {
+    say("not live: the server does not answer; trying again", true);
+    // After an answer that is none the browser itself would not try again.
+    if (events.readyState === EventSource.CLOSED) setTimeout(listen, 5000);
+  };
+  for (const kind of ["change", "still"])
+    events.addEventListener(kind, () => {
+      say("live", false);
+      renew();
+    });
+}
+
 let typing = 0;
 form.addEventListener("input", () => {
   clearTimeout(typing);
@@ -68,13 +111,9 @@ form.addEventListener("submit", (event) => {
   event.preventDefault();
   search();
 });
-
-const events = new EventSource("events");
-events.onopen = () => say("live", false);
-events.onerror = () => say("not live: the server does not answer; trying again", true);
-events.addEventListener("change", renew);
-events.addEventListener("still", () => {
-  say("live", false);
-  renew();
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (button) copy(button);
 });
-prepare();
+document.addEventListener("visibilitychange", listen);
+listen();
