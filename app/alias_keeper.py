@@ -33,7 +33,10 @@ class AliasKeeper:
 
     def act(self, view: View) -> float | None:
         """Puts the names where the view wants them; the seconds after which to try again."""
-        snapshot = next(each for each in view.snapshots if each.host == self._of_host)
+        snapshot = next((each for each in view.snapshots if each.host == self._of_host), None)
+        if snapshot is None:
+            # The settings have no such engine any more, and the keeper is about to end.
+            return None
         decisions = (each for each in view.decisions if each.host == self._of_host)
         if self.make(plan(snapshot, decisions, self._network)):
             self._delay = _FIRST_DELAY_SECONDS

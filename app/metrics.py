@@ -133,12 +133,27 @@ class _StateCollector(Collector):
         view = self._state.view
         build = {"version": __version__, "revision": __revision__}
         yield InfoMetricFamily("kamal_sd_build", "What runs here.", build)
+        yield from _settings(self._state)
         yield from _engines(view.snapshots, self._state.now())
         yield _decisions(view.decisions)
         yield _conflicts(view)
         yield _slots_by_state(view)
         yield from _deploys(self._state)
         yield _slots(view.current())
+
+
+def _settings(state: State) -> Iterator[Metric]:
+    # Named as Prometheus names its own.
+    yield GaugeMetricFamily(
+        "kamal_sd_config_last_reload_successful",
+        "Whether the settings that were read last were taken; else the ones before hold.",
+        value=not state.refusal,
+    )
+    yield GaugeMetricFamily(
+        "kamal_sd_config_last_reload_success_timestamp_seconds",
+        "When the settings that hold were taken.",
+        value=state.settings_at,
+    )
 
 
 def _engines(snapshots: tuple[Snapshot, ...], now: float) -> Iterator[Metric]:

@@ -101,7 +101,12 @@ class PeerWatcher:
             log.warning("%s: not heard: %s", self._settings.url, error)
         self._error, self._is_heard = error, False
         self._snapshots = peer.lost(self._snapshots, error, self._heard_at)
-        self._publish(self._settings.url, self._snapshots)
+        try:
+            self._publish(self._settings.url, self._snapshots)
+        except ValueError:
+            # What was known of it does not go with an engine that is watched from here by now.
+            self._snapshots = (peer.unheard(self._settings.url, error),)
+            self._publish(self._settings.url, self._snapshots)
 
 
 def look(settings: PeerSettings) -> tuple[Snapshot, ...]:

@@ -326,6 +326,13 @@ class RelaySettings(_Checked):
     max_size: Annotated[int, Field(gt=0)] = 64 * 1024 * 1024
 
 
+class ReloadSettings(_Checked):
+    """When the settings are read anew, beside SIGHUP: `http` is POST /-/reload."""
+
+    http: bool = False
+    watch: bool = True
+
+
 class Settings(BaseSettings):
     """Everything that can be set. `config.example.yml` says what each is for."""
 
@@ -352,6 +359,7 @@ class Settings(BaseSettings):
     relay: RelaySettings = RelaySettings()
     file_sd: Path | None = None
     container_labels: tuple[str, ...] = ()
+    reload: ReloadSettings = ReloadSettings()
 
     @field_validator("engines", mode="before")
     @classmethod

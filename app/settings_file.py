@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import yaml
@@ -24,6 +25,7 @@ from app.settings import (
     PeerSettings,
     ProxySettings,
     RelaySettings,
+    ReloadSettings,
     RoleSettings,
     Settings,
     SshSettings,
@@ -38,6 +40,9 @@ _Place = tuple[str | int, ...]
 # Where each place stands in a file, spelled as there.
 _Lines = Mapping[tuple[str, ...], int]
 
+# What is made of these at the start outlives all settings.
+_FIXED = ("listen", "data_dir")
+
 # Between a section and its key in the name of a variable.
 _BELOW = "__"
 _SECTIONS: dict[str, type[BaseModel]] = {
@@ -46,6 +51,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "aliases": AliasSettings,
     "proxy": ProxySettings,
     "relay": RelaySettings,
+    "reload": ReloadSettings,
 }
 _LISTS: dict[str, type[BaseModel]] = {
     "engines": EngineSettings,
@@ -86,14 +92,93 @@ def load(
     Where no engine is set, DOCKER_HOST names it, else it is the socket at its usual place. With
     peers there may be none: `engines: []`.
     """
-    environ = os.environ if environ is None else environ
+    return _load(path, os.environ if environ is None else environ, options or {})[0]
+
+
+class Source:
+    """A file, and options that win over it and the environment, to be read again and again."""
+
+    def __init__(
+        self, path: Path | None = None, options: Mapping[str, object] = MappingProxyType({})
+    ) -> None:
+        self._path = path
+        self._options = options
+        self._loaded: bytes | None = None
+        self._seen: tuple[bytes | None, float] = (None, 0.0)
+
+    def __str__(self) -> str:
+        return _name(self._path)
+
+    def load(self) -> Settings:
+        """The settings as they are now. Raises SettingsError."""
+        return self._load()[0]
+
+    def reload(self, running: Settings) -> Settings:
+        """The settings as they are now, to take the place of others without a restart.
+
+        Raises SettingsError, also where that cannot be.
+        """
+        settings, lines = self._load()
+        problems = [
+            Problem(
+                _line(lines, (name,)),
+                name,
+                f"cannot change while kamal-sd runs; restart it, or keep {_shown(running, name)}",
+            )
+            for name in _FIXED
+            if getattr(settings, name) != getattr(running, name)
+        ]
+        if problems:
+            raise SettingsError(str(self), problems)
+        return settings
+
+    def is_changed(self) -> bool:
+        """Whether the file holds something else than was loaded, and lay still since the last look.
+
+        Whoever writes it may do it piece by piece, and a piece may look like a whole.
+        """
+        content = self._content()
+        seen = content, self._written_at()
+        is_still, self._seen = seen == self._seen, seen
+        return is_still and content != self._loaded
+
+    def _load(self) -> tuple[Settings, _Lines]:
+        # Read before, so that what is written meanwhile is a change.
+        self._loaded = self._content()
+        return _load(self._path, os.environ, self._options)
+
+    def _written_at(self) -> float:
+        try:
+            return self._path.stat().st_mtime if self._path else 0.0
+        except OSError:
+            return 0.0
+
+    def _content(self) -> bytes | None:
+        try:
+            return self._path.read_bytes() if self._path else None
+        except OSError:
+            return None
+
+
+def _shown(settings: Settings, name: str) -> str:
+    value = getattr(settings, name)
+    return "its default" if value is None else str(value)
+
+
+def _name(path: Path | None) -> str:
+    return str(path) if path else "environment"
+
+
+def _load(
+    path: Path | None, environ: Mapping[str, str], options: Mapping[str, object]
+) -> tuple[Settings, _Lines]:
     # Alone first, so that no mistake in a variable is looked for in the file.
     if problems := _problems_of_environment(environ):
         raise SettingsError("environment", problems)
-    source = str(path) if path else "environment"
+    source = _name(path)
     document, lines = _read(path) if path else ({}, {})
     try:
-        settings = _merged(document, options or {})
+        settings = _merged(document, options)
     except ValidationError as error:
         raise SettingsError(source, _problems(error, lines)) from None
     settings = settings.model_copy(update={"engines": _engines(settings, environ)})
@@ -103,7 +188,7 @@ def load(
     ]
     if problems:
         raise SettingsError(source, problems)
-    return settings
+    return settings, lines
 
 
 def _merged(document: Mapping[str, object], options: Mapping[str, object]) -> Settings:

@@ -11,12 +11,12 @@ from itertools import chain
 from threading import Lock
 from types import MappingProxyType
 
-from app.discovery import http_sd, relay
+from app.discovery import http_sd, peer, relay
 from app.discovery.decide import Outcome, decide
 from app.discovery.endpoint import Caller
 from app.discovery.history import Change, Deploys, Entry, Scene, counted, entries, remembered
 from app.discovery.http_sd import Filters, Fragment
-from app.discovery.labels import scrub
+from app.discovery.labels import readable, scrub
 from app.model import Decision, Reason, Slot, Snapshot
 from app.settings import Settings
 
@@ -65,6 +65,7 @@ class View:
         settings: Settings,
         made_at: float,
         grace_until: float,
+        newcomers: frozenset[str] = frozenset(),
         history: tuple[Entry, ...] = (),
     ) -> None:
         self.snapshots = tuple(snapshots)
@@ -74,6 +75,7 @@ class View:
         self._settings = settings
         self._made_at = made_at
         self._grace_until = grace_until
+        self._newcomers = newcomers
         self._made = _Made()
         # The earliest time at which time alone may change anything here.
         self.changes_at = outcome.changes_at
@@ -102,10 +104,15 @@ class View:
 
         They are waited for as long as the grace after a start lasts, and where the filters want no
         other host for ever: an answer without any targets would remove those that a reader has.
+        Those that settings have added since are not waited for: nothing was served of them.
         """
         unlisted = self.unlisted_of(filters)
-        is_any_listed = len(unlisted) < len(self._hosts_of(filters))
-        return [] if self._is_grace_over and is_any_listed else unlisted
+        if len(unlisted) == len(self._hosts_of(filters)):
+            return unlisted
+        if self._is_grace_over:
+            return []
+        known = {each.host for each in self.snapshots if _origin(each) not in self._newcomers}
+        return [host for host in unlisted if host in known]
 
     def unlisted_of(self, filters: Filters) -> list[str]:
         """The hosts that the filters want and that have not been listed once."""
@@ -178,6 +185,7 @@ class View:
             self._settings,
             self._made_at,
             self._grace_until,
+            self._newcomers,
             self.history,
         )
         view._made = self._made
@@ -191,6 +199,7 @@ class View:
             self._settings,
             self._made_at,
             self._grace_until,
+            self._newcomers,
             history,
         )
 
@@ -216,7 +225,11 @@ class View:
 
 
 class State:
-    """Takes snapshots from any thread, and has a view of them ready for any reader."""
+    """Takes snapshots from any thread, and has a view of them ready for any reader.
+
+    `settings_at` is the time since which the settings hold. `refusal` says what was wrong with
+    others that came later; it is empty where none did.
+    """
 
     def __init__(
         self,
@@ -227,14 +240,72 @@ class State:
         history: Iterable[Entry] = (),
     ) -> None:
         self._settings = settings
+        self.settings_at = clock()
+        self.refusal = ""
         self._clock = clock
         self._grace_until = clock() + settings.startup_grace
         self._lock = Lock()
         self._deploys: Mapping[Slot, Deploys] = {}
         self._told: list[Callable[[], object]] = []
         self._snapshots = {snapshot.host: snapshot for snapshot in snapshots}
-        self._peers = dict(peers)
+        self._peers = self._without_our_hosts(peers)
+        self._newcomers = frozenset[str]()
         self._view = self._decide().with_history(tuple(history))
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that hold now."""
+        return self._settings
+
+    def reconfigure(
+        self,
+        settings: Settings,
+        snapshots: Iterable[Snapshot] = (),
+        peers: Mapping[str, tuple[Snapshot, ...]] = MappingProxyType({}),
+    ) -> None:
+        """Takes other settings, and decides anew.
+
+        `snapshots` and `peers` are of the engines and peers that are new, or others than those
+        that were known by their host or URL. What is known of the rest stays, and what the
+        settings do not name any more goes.
+        """
+        with self._lock:
+            before = {*self._snapshots, *self._peers}
+            unlisted = {_origin(each) for each in self._all() if each.listed_at is None}
+            known = dict(self._snapshots)
+            for each in snapshots:
+                # kamal-proxy's state is told apart from the engine, and once.
+                active = known[each.host].active if each.host in known else each.active
+                known[each.host] = replace(each, active=active)
+            if settings.container_labels != self._settings.container_labels:
+                is_readable = readable(settings)
+                known = {host: _less_labels(each, is_readable) for host, each in known.items()}
+            self._snapshots = {engine.host: known[engine.host] for engine in settings.engines}
+            heard = {**self._peers, **peers}
+            self._peers = self._without_our_hosts(
+                {asked.url: heard[asked.url] for asked in settings.peers}
+            )
+            # Where one goes, another may be the same by a new name, and its targets are missed.
+            after = {*self._snapshots, *self._peers}
+            is_more = before <= after
+            self._newcomers = self._newcomers & unlisted | (after - before if is_more else set())
+            if not is_more:
+                self._grace_until = self._clock() + settings.startup_grace
+            self._settings = settings
+            self.settings_at, self.refusal = self._clock(), ""
+            self._renew()
+
+    def refuse(self, error: str) -> None:
+        """Notes that other settings could not be taken, and why."""
+        self.refusal = error
+
+    def known_of(self, host: str) -> Snapshot:
+        """What is known of that engine."""
+        return self._snapshots[host]
+
+    def known_of_peer(self, url: str) -> tuple[Snapshot, ...]:
+        """What is known of that peer's engines."""
+        return self._peers[url]
 
     @property
     def view(self) -> View:
@@ -307,6 +378,15 @@ class State:
             else:
                 self._renew()
 
+    def _without_our_hosts(
+        self, peers: Mapping[str, tuple[Snapshot, ...]]
+    ) -> dict[str, tuple[Snapshot, ...]]:
+        """The same, but for peers that watch what is watched from here: they are not believed."""
+        return {
+            url: (peer.unheard(url),) if any(each.host in self._snapshots for each in of) else of
+            for url, of in peers.items()
+        }
+
     def _of_peers(self, but: str = "") -> Iterator[Snapshot]:
         return chain.from_iterable(of for url, of in self._peers.items() if url != but)
 
@@ -331,7 +411,21 @@ class State:
             host: replace(snapshot, incumbents=outcome.incumbents[host])
             for host, snapshot in self._snapshots.items()
         }
-        return View(self._all(), outcome, self._settings, now, self._grace_until)
+        return View(self._all(), outcome, self._settings, now, self._grace_until, self._newcomers)
+
+
+def _less_labels(snapshot: Snapshot, is_readable: Callable[[str], bool]) -> Snapshot:
+    """The same, without the labels that are not to be read any more."""
+    containers = {
+        each.id: replace(each, labels={k: v for k, v in each.labels.items() if is_readable(k)})
+        for each in snapshot.containers.values()
+    }
+    return replace(snapshot, containers=MappingProxyType(containers))
+
+
+def _origin(snapshot: Snapshot) -> str:
+    """Who tells of it: an engine by its host, or a peer by its URL."""
+    return snapshot.peer.url if snapshot.peer else snapshot.host
 
 
 def _without_age(snapshot: Snapshot) -> tuple[object, ...]:

@@ -159,6 +159,14 @@ class Storage:
         return self._directory / f"peer@{quote(url, safe='')}.json"
 
 
+def default_data_dir() -> Path:
+    """Where a service keeps its state: root's place, else the user's (XDG Base Directory)."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/kamal-sd")
+    home = os.environ.get("XDG_STATE_HOME")
+    return (Path(home) if home else Path.home() / ".local" / "state") / "kamal-sd"
+
+
 def _set_aside(path: Path, error: ValidationError) -> None:
     aside = path.with_suffix(".damaged")
     log.warning("%s: is damaged, set aside as %s: %s", path, aside.name, _first(error))

@@ -15,6 +15,7 @@ from app.alias_keeper import AliasKeeper
 from app.discovery.naming import MARK, Move
 from app.engine.client import EngineError, NoNetworkError
 from app.follower import Follower
+from app.model import Snapshot
 from app.state import State
 from tests.builders import Clock, container, settings, snapshot
 from tests.lab import image
@@ -154,6 +155,18 @@ def test_it_acts_at_each_change_and_ends(network: FakeNetwork) -> None:
         assert network.called.wait(10)
     assert threading.active_count() == before
     assert network.asked[-1] == "close"
+
+
+def test_an_engine_that_is_set_no_more_is_none_to_act_on(
+    keeper: AliasKeeper, network: FakeNetwork
+) -> None:
+    state = State([snapshot(container())], settings(aliases={"manage": True}), Clock())
+    state.reconfigure(
+        settings(engines=[{"url": "unix:///b", "host": "b"}], aliases={"manage": True}),
+        [Snapshot("b")],
+    )
+    assert keeper.act(state.view) is None
+    assert network.asked == []
 
 
 def test_after_a_failure_it_tries_again(

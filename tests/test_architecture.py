@@ -20,17 +20,11 @@ DOWNWARDS = {
         *("model", "settings", "settings_file", "grammar"),
     },
     "server": {
-        *(
-            "web",
-            "engine",
-            "logs",
-            "peers",
-            "state",
-            "storage",
-            "file_sd",
-            "follower",
-            "alias_keeper",
-        ),
+        *("web", "service", "reloader", "logs", "engine", "state", "settings", "settings_file"),
+    },
+    "reloader": {"state", "settings", "settings_file"},
+    "service": {
+        *("engine", "peers", "state", "storage", "file_sd", "follower", "alias_keeper"),
         *("discovery", "model", "settings"),
     },
     "logs": set(),

@@ -15,6 +15,7 @@ from app.settings import (
     PeerSettings,
     ProxySettings,
     RelaySettings,
+    ReloadSettings,
     RoleSettings,
     Settings,
     SshSettings,
@@ -37,6 +38,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "aliases": AliasSettings,
     "proxy": ProxySettings,
     "relay": RelaySettings,
+    "reload": ReloadSettings,
 }
 DOCUMENT = yaml.safe_load(WITH_EXAMPLES)
 
@@ -77,7 +79,8 @@ def test_every_setting_is_in_it_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(
-    "section", ["engine_defaults", "engines", "defaults", "aliases", "proxy", "relay"]
+    "section",
+    ["engine_defaults", "engines", "defaults", "aliases", "proxy", "relay", "reload"],
 )
 def test_every_setting_of_a_section_is_in_it_and_nothing_else(section: str) -> None:
     assert keys_of(section) == set(SECTIONS[section].model_fields)

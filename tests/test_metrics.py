@@ -266,3 +266,16 @@ def test_a_slot_that_is_gone_takes_its_deploys_along() -> None:
     scrape = Scrape(snapshot(container()))
     scrape.state.publish(snapshot())
     assert scrape.samples("kamal_sd_deploys_total") == []
+
+
+def test_since_when_the_settings_hold_and_whether_others_were_refused() -> None:
+    scrape = Scrape(snapshot(), at=NOW + 9)
+    name = "kamal_sd_config_last_reload_success"
+    assert scrape.samples(f"{name}ful") == [({}, 1.0)]
+    assert scrape.samples(f"{name}_timestamp_seconds") == [({}, NOW)]
+    scrape.state.refuse("config.yml: line 1: no")
+    assert scrape.samples(f"{name}ful") == [({}, 0.0)]
+    assert scrape.samples(f"{name}_timestamp_seconds") == [({}, NOW)]
+    scrape.state.reconfigure(settings())
+    assert scrape.samples(f"{name}ful") == [({}, 1.0)]
+    assert scrape.samples(f"{name}_timestamp_seconds") == [({}, NOW + 9)]

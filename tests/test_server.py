@@ -17,9 +17,10 @@ from app import server
 from app.engine.client import EngineError
 from app.engine.session import Pace
 from app.model import Slot
-from app.server import default_data_dir, watching
+from app.server import watching
 from app.settings import EngineSettings, Settings
 from app.state import State
+from app.storage import default_data_dir
 from app.web.targets import AGE_HEADER
 from tests.engine.fake import FakeConnection, FakeEngine, entry
 from tests.engine.handmade import HandMade, hold
@@ -262,6 +263,7 @@ import os, signal, sys
 from app.engine.client import EngineError
 from app.server import serve
 from app.settings import Settings
+from app.settings_file import Source
 
 tries = []
 
@@ -272,7 +274,10 @@ def connect(engine):
     tries.append(engine)
     raise EngineError("away")
 
-serve(Settings(listen=sys.argv[1], data_dir=sys.argv[2], engines=[{"url": "unix:///x"}]), connect)
+settings = Settings(
+    listen=sys.argv[1], data_dir=sys.argv[2], engines=[{"url": "unix:///x"}]
+)
+serve(settings, Source(), connect)
 """
 
 

@@ -56,6 +56,7 @@ def test_without_any_setting_the_defaults_serve() -> None:
         "relay": {"address": "", "timeout": 10.0, "max_size": 67_108_864},
         "file_sd": None,
         "container_labels": (),
+        "reload": {"http": False, "watch": True},
     }
 
 

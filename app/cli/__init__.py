@@ -33,7 +33,7 @@ from app.engine.recording import RecordedConnection, film
 from app.grammar import duration
 from app.server import serve as run_server
 from app.settings import Settings
-from app.settings_file import SettingsError, load
+from app.settings_file import SettingsError, Source, load
 
 # How often whoever waits is told how far it has come.
 _PROGRESS_SECONDS = 1.0
@@ -90,11 +90,12 @@ def serve(
 
     Without settings it watches DOCKER_HOST, or the socket at its usual place.
     """
+    source = Source(config, {"listen": listen} if listen else {})
     try:
-        settings = load(config, options={"listen": listen} if listen else {})
+        settings = source.load()
     except SettingsError as error:
         fail(error, EXIT_FOUND)
-    run_server(settings)
+    run_server(settings, source)
 
 
 @cli.command(epilog="Example: kamal-sd demo --listen 127.0.0.1:9890")
@@ -120,11 +121,12 @@ def demo(
             "engines": [{"url": "unix:///a/recording", "host": "recording"}],
             "defaults": {"address": "ip"},
         }
+        source = Source(options=options)
         try:
-            settings = load(options=options)
+            settings = source.load()
         except SettingsError as error:
             fail(error, EXIT_FOUND)
-        run_server(settings, lambda _: RecordedConnection(playing, began))
+        run_server(settings, source, lambda _: RecordedConnection(playing, began))
 
 
 @cli.command(epilog="Example: kamal-sd targets --service shop --json")

@@ -13,7 +13,7 @@ from app.discovery.decide import decide
 from app.discovery.naming import Move, clearance, plan
 from app.server import connect, keep_names
 from app.settings import EngineSettings, Settings
-from app.settings_file import SettingsError, load
+from app.settings_file import SettingsError, Source
 
 # An engine shows what was done a moment later, and what it shows may call for more.
 _ROUNDS = 5
@@ -45,14 +45,13 @@ def sync(
     A server with aliases.manage does the same. With --once it is made for a hook. Exits with 1
     where something could not be done.
     """
+    source = Source(config, {"aliases": {"manage": True}, "file_sd": None})
     try:
-        settings = load(config)
+        settings = source.load()
     except SettingsError as error:
         fail(error, EXIT_FOUND)
-    aliases = settings.aliases.model_copy(update={"manage": True})
-    settings = settings.model_copy(update={"aliases": aliases})
     if not (once or dry_run or remove):
-        keep_names(settings)
+        keep_names(settings, source)
         return
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     # One that fails keeps the others from nothing.

@@ -13,13 +13,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import __version__
 from app.metrics import Metrics, RequestMetrics
-from app.settings import Settings
 from app.state import State
 from app.web import events, explain, operations, page, relay, targets, wait
 from app.web.apps import Apps
 
 
-def create_app(state: State, settings: Settings) -> FastAPI:
+def create_app(state: State, reload: operations.Reload) -> FastAPI:
     """The ASGI app that serves this state. Its `state.ending` is set before the server ends."""
     metrics = Metrics(state)
     apps = Apps(state)
@@ -44,8 +43,8 @@ def create_app(state: State, settings: Settings) -> FastAPI:
     app.include_router(events.router(state, ending))
     app.include_router(page.router(state))
     app.include_router(wait.router(state))
-    app.include_router(relay.router(state, settings.relay, apps, metrics.relay))
-    app.include_router(operations.router(state, metrics))
+    app.include_router(relay.router(state, apps, metrics.relay))
+    app.include_router(operations.router(state, metrics, reload))
     app.add_middleware(_Timed, metrics=metrics.requests)
     app.state.ending = ending
     app.add_exception_handler(RequestValidationError, _bad_request)

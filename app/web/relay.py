@@ -21,7 +21,6 @@ from app import __version__
 from app.discovery.relay import PREFIX
 from app.metrics import RelayMetrics, RelayResult
 from app.model import Decision, Upstream
-from app.settings import RelaySettings
 from app.state import State
 from app.web.apps import Apps, BrokenError, Headers
 from app.web.waiting import hung_up
@@ -53,7 +52,7 @@ class _FinalError(Exception):
         self.result = result
 
 
-def router(state: State, settings: RelaySettings, apps: Apps, metrics: RelayMetrics) -> APIRouter:
+def router(state: State, apps: Apps, metrics: RelayMetrics) -> APIRouter:
     """The route, to these apps."""
     routes = APIRouter(tags=["relay"])
 
@@ -74,7 +73,7 @@ def router(state: State, settings: RelaySettings, apps: Apps, metrics: RelayMetr
     )
     async def scrape(request: Request, target: str) -> Response:  # noqa: ARG001 - for the document
         """The metrics of the container that is current now, as the app itself serves them."""
-        return _Scrape(request, state, settings, apps, metrics)
+        return _Scrape(request, state, apps, metrics)
 
     return routes
 
@@ -86,13 +85,12 @@ class _Scrape(Response):
         self,
         request: Request,
         state: State,
-        settings: RelaySettings,
         apps: Apps,
         metrics: RelayMetrics,
     ) -> None:
         super().__init__()
         self._state = state
-        self._settings = settings
+        self._settings = state.settings.relay
         self._apps = apps
         self._metrics = metrics
         # As they were sent: a path of the relay has nothing that could be spelled otherwise.
@@ -100,7 +98,7 @@ class _Scrape(Response):
         self._query = request.scope["query_string"].decode("latin-1")
         self._passed_on = [each for each in request.headers.raw if each[0] in _PASSED_ON]
         self._is_from_peer = _VIA in request.headers.raw
-        self._budget = _budget(request, settings.timeout)
+        self._budget = _budget(request, self._settings.timeout)
         self._deadline = time.monotonic() + self._budget
         self._begun = False
         self._whole = False

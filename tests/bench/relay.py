@@ -9,6 +9,7 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from typing import Final, NamedTuple
 
 import uvicorn
@@ -50,7 +51,7 @@ def relay(port: int) -> ASGIApp:
     """kamal-sd, before an app on this machine's loopback."""
     checked = settings(defaults={"port": port})
     web = container(ip="127.0.0.1", labels={"service": "shop", "role": "web"})
-    return create_app(State([snapshot(web)], checked), checked)
+    return create_app(State([snapshot(web)], checked), Future)
 
 
 def serve(make: Callable[[int], ASGIApp], argument: int, port: int) -> None:

@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from http.client import HTTPConnection, HTTPMessage
 from typing import Any, NamedTuple, Self
@@ -65,7 +65,7 @@ class Served:
         self.state = State(snapshots, checked, clock=lambda: self.now)
         self._listener = listener_at("127.0.0.1", 0)
         self.authority = f"127.0.0.1:{self._listener.getsockname()[1]}"
-        app = create_app(self.state, checked)
+        app = create_app(self.state, Future)
         config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on")
         self._server = _Server(config, app.state.ending)
         self._thread = threading.Thread(target=self._server.run, args=[[self._listener]])

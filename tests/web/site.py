@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from concurrent.futures import Future
 from typing import Any, Final
 
 import httpx
@@ -30,7 +31,7 @@ class Site:
         self.now = NOW
         checked = settings(**given)
         self.state = State(snapshots, checked, clock=lambda: self.now, history=history)
-        self._transport = httpx.ASGITransport(create_app(self.state, checked))
+        self._transport = httpx.ASGITransport(create_app(self.state, Future))
 
     def ask(
         self, path: str, headers: Mapping[str, str] | None = None, method: str = "GET"

@@ -56,13 +56,16 @@ def test_the_document_has_every_path_that_answers(document: dict[str, Any]) -> N
     paths = document["paths"]
     assert set(paths) == {
         *("/targets", "/explain", "/events", "/wait", "/scrape/{target}", "/metrics"),
-        *("/-/healthy", "/-/ready"),
+        *("/-/healthy", "/-/ready", "/-/reload"),
     }
+    found = []
     for path, operations in paths.items():
-        assert set(operations) == {"get"}, path
-        assert operations["get"]["summary"]
-        assert operations["get"]["responses"]["200"]["content"], path
-    identities = [each["get"]["operationId"] for each in paths.values()]
+        ((method, operation),) = operations.items()
+        assert method == ("post" if path == "/-/reload" else "get")
+        assert operation["summary"]
+        assert operation["responses"]["200"]["content"], path
+        found.append(operation)
+    identities = [each["operationId"] for each in found]
     assert len(set(identities)) == len(identities)
 
 

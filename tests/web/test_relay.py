@@ -4,13 +4,14 @@ import gzip
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from app import __version__
 from app.discovery import relay
-from app.model import Network
-from tests.builders import WEB, container, labels
+from app.model import Network, Snapshot
+from tests.builders import WEB, container, labels, settings, snapshot
 from tests.lab.process import free_port, run
 from tests.web.apps import TIMEOUT, WEB_PATH, Served
 from tests.web.sockets import CHUNKED, PORT, TEXT, App, answer, chunk
@@ -223,3 +224,28 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(served: Served, tmp_pa
         served.counts(broken=1)
     assert app.connections
     assert not app.asked
+
+
+# --- other settings while it serves ---
+
+ENGINES: Final = [{"url": "unix:///a", "host": ""}, {"url": "unix:///b", "host": "b"}]
+
+
+def test_an_engine_that_is_added_and_away_takes_nothing_from_the_others(app: App) -> None:
+    with Served(container(ip=app.ip)) as served:
+        served.state.reconfigure(settings(engines=ENGINES), [Snapshot("b")])
+        assert served.ask().body == METRICS
+        # Whether it has such a slot is not known.
+        elsewhere = served.ask(relay.path_of(WEB._replace(host="b"), PORT, ""))
+        assert elsewhere.status == 503
+        served.state.publish(snapshot(host="b"))
+        assert served.ask(relay.path_of(WEB._replace(host="b"), PORT, "")).status == 404
+
+
+def test_its_limits_are_those_of_now(app: App) -> None:
+    with Served(container(ip=app.ip)) as served:
+        assert served.ask().status == 200
+        served.state.reconfigure(settings(relay={"max_size": 10}))
+        refused = served.ask()
+        assert refused.status == 502
+        assert "more than the 10 bytes of relay.max_size" in refused.words
