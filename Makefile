@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 BENCH_READY := $(VENV)/.bench-ready
 RELEASE_READY := $(VENV)/.release-ready
 
-.PHONY: help demo run test test-engines bench-continuity bench-names bench-relay bench-hosts check lint release lock clean
+.PHONY: help demo run test test-engines bench-continuity bench-names bench-relay bench-hosts bench-growth check lint release lock clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
@@ -38,6 +38,9 @@ bench-relay: $(READY) ## What a scrape costs through the relay
 
 bench-hosts: $(READY) ## What deploys to many hosts do to a Prometheus outside: 5 minutes (root on Debian)
 	$(BIN)/python -m tests.bench.hosts $(BENCH)
+
+bench-growth: $(READY) ## What an event costs with up to 100 engines and 10,000 containers: 3 minutes
+	$(BIN)/python -m tests.bench.growth
 
 check: $(READY) ## Format, lint and types
 	$(BIN)/ruff format --check .

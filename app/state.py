@@ -1,12 +1,11 @@
 """The last snapshots, and the one immutable view of them that everything that answers reads."""
 
-import gzip
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
-from functools import cached_property
 from itertools import chain
 from threading import Lock
 from types import MappingProxyType
@@ -15,9 +14,9 @@ from app.discovery import http_sd, peer, relay
 from app.discovery.decide import Outcome, decide
 from app.discovery.endpoint import Caller
 from app.discovery.history import Change, Deploys, Entry, Scene, counted, entries, remembered
-from app.discovery.http_sd import Filters, Fragment
+from app.discovery.http_sd import Answer, Filters
 from app.discovery.labels import readable, scrub
-from app.model import Decision, Reason, Slot, Snapshot
+from app.model import AliasConflict, Decision, Reason, Slot, Snapshot
 from app.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -32,25 +31,16 @@ _NO_FILTERS: Filters = MappingProxyType({})
 _RELAY = Caller("relay", "both")
 
 
-class Answer:
-    """The bytes of one `/targets` answer, in both encodings."""
-
-    def __init__(self, body: bytes) -> None:
-        self.body = body
-        self.etag = http_sd.etag(body)
-
-    @cached_property
-    def gzipped(self) -> bytes:
-        """The body, compressed when somebody first asks for that."""
-        return gzip.compress(self.body, mtime=0)
-
-
 class _Made:
-    """What was made of one set of decisions, as it was asked for."""
+    """What was made of one set of snapshots, as it was asked for.
 
-    def __init__(self) -> None:
-        self.decisions: dict[Caller, tuple[Decision, ...]] = {}
-        self.fragments: dict[Caller, tuple[Fragment, ...]] = {}
+    `outcomes` of callers that are not among the `asked` are of earlier snapshots, and much of them
+    will still be so.
+    """
+
+    def __init__(self, outcomes: Mapping[Caller, Outcome]) -> None:
+        self.outcomes = dict(outcomes)
+        self.asked: set[Caller] = set()
         self.answers: dict[object, Answer] = {}
         self.routes: relay.Routes | None = None
 
@@ -67,27 +57,41 @@ class View:
         grace_until: float,
         newcomers: frozenset[str] = frozenset(),
         history: tuple[Entry, ...] = (),
+        callers: Mapping[Caller, Outcome] = MappingProxyType({}),
     ) -> None:
         self.snapshots = tuple(snapshots)
-        self.decisions = outcome.decisions
-        self.conflicts = outcome.conflicts
-        self._outcome = outcome
+        self.outcome = outcome
+        # What led to it, the last at the end.
+        self.history = history
         self._settings = settings
         self._made_at = made_at
         self._grace_until = grace_until
         self._newcomers = newcomers
-        self._made = _Made()
+        self._made = _Made(callers)
         # The earliest time at which time alone may change anything here.
         self.changes_at = outcome.changes_at
         if self.unlisted and not self._is_grace_over:
             self.changes_at = min(outcome.changes_at, grace_until)
-        # What led to it, the last at the end.
-        self.history = history
+
+    def scene(self, hosts: Collection[str]) -> Scene:
+        """What the next view's history is told from, where only these hosts have changed."""
+        engines = (self.outcome.engines[host] for host in hosts if host in self.outcome.engines)
+        return Scene(self.snapshots, tuple(chain.from_iterable(each.decisions for each in engines)))
 
     @property
-    def scene(self) -> Scene:
-        """What the next view's history is told from."""
-        return Scene(self.snapshots, self.decisions)
+    def decisions(self) -> tuple[Decision, ...]:
+        """The decisions of all engines."""
+        return self.outcome.decisions
+
+    @property
+    def callers(self) -> Mapping[Caller, Outcome]:
+        """Outcomes for those who asked of late, for the next view to begin with."""
+        return self._made.outcomes
+
+    @property
+    def conflicts(self) -> tuple[AliasConflict, ...]:
+        """The aliases in conflict, where aliases are verified."""
+        return self.outcome.conflicts
 
     @property
     def ready(self) -> bool:
@@ -141,21 +145,13 @@ class View:
         if key not in answers:
             if len(answers) >= _MOST_ANSWERS:
                 answers.clear()
-            answers[key] = Answer(http_sd.body(self._rendered(caller), filters))
+            pages = (engine.page for engine in self._outcome_for(caller).engines.values())
+            answers[key] = http_sd.answer(pages, filters)
         return answers[key]
 
     def decisions_for(self, caller: Caller) -> tuple[Decision, ...]:
         """The decisions as this caller wishes them."""
-        caller = self._less_what_changes_nothing(caller)
-        if caller == _NOBODY:
-            return self.decisions
-        known = self._made.decisions
-        if (found := known.get(caller)) is None:
-            if len(known) >= _MOST_CALLERS:
-                known.clear()
-            found = decide(self.snapshots, self._settings, self._made_at, caller).decisions
-            known[caller] = found
-        return found
+        return self._outcome_for(self._less_what_changes_nothing(caller)).decisions
 
     @property
     def routes(self) -> relay.Routes:
@@ -169,19 +165,27 @@ class View:
         matters = self._settings.may_relay(caller.address) and not self._settings.relay.address
         return caller if matters else caller._replace(authority="")
 
-    def _rendered(self, caller: Caller) -> tuple[Fragment, ...]:
-        fragments = self._made.fragments
-        if caller not in fragments:
-            if len(fragments) >= _MOST_CALLERS:
-                fragments.clear()
-            fragments[caller] = http_sd.fragments(self.decisions_for(caller))
-        return fragments[caller]
+    def _outcome_for(self, caller: Caller) -> Outcome:
+        if caller == _NOBODY:
+            return self.outcome
+        made = self._made
+        # Another thread may have them cleared in between.
+        if caller in made.asked and (known := made.outcomes.get(caller)):
+            return known
+        if caller not in made.outcomes and len(made.outcomes) >= _MOST_CALLERS:
+            made.asked.clear()
+            made.outcomes.clear()
+        earlier = made.outcomes.get(caller)
+        outcome = decide(self.snapshots, self._settings, self._made_at, caller, earlier)
+        made.outcomes[caller] = outcome
+        made.asked.add(caller)
+        return outcome
 
     def with_snapshots(self, snapshots: Iterable[Snapshot]) -> "View":
         """This view, with snapshots that lead to the same decisions."""
         view = View(
             snapshots,
-            self._outcome,
+            self.outcome,
             self._settings,
             self._made_at,
             self._grace_until,
@@ -193,15 +197,9 @@ class View:
 
     def with_history(self, history: tuple[Entry, ...]) -> "View":
         """This view, with what led to it."""
-        return View(
-            self.snapshots,
-            self._outcome,
-            self._settings,
-            self._made_at,
-            self._grace_until,
-            self._newcomers,
-            history,
-        )
+        view = copy(self)
+        view.history = history
+        return view
 
     def refused(self) -> set[Slot]:
         """The slots in which something runs that is no target, for a reason that can be mended."""
@@ -220,8 +218,10 @@ class View:
 
     def current(self) -> dict[Slot, Decision]:
         """The generation that stands for each slot."""
-        standing = (Reason.CURRENT, Reason.KEPT)
-        return {each.slot: each for each in self.decisions if each.slot and each.reason in standing}
+        found: dict[Slot, Decision] = {}
+        for engine in self.outcome.engines.values():
+            found |= engine.current
+        return found
 
 
 class State:
@@ -365,12 +365,7 @@ class State:
         """Takes what a peer says of its engines. Raises ValueError where a host is another's."""
         with self._lock:
             others = [*self._snapshots, *(each.host for each in self._of_peers(but=url))]
-            for snapshot in snapshots:
-                if snapshot.host in others:
-                    raise ValueError(
-                        f"its host {snapshot.host} is known from elsewhere already; give each host "
-                        "one kamal-sd, and each engine a host name of its own"
-                    )
+            peer.check_hosts(snapshots, others)
             before = self._peers.get(url, ())
             self._peers[url] = snapshots
             if list(map(_without_age, before)) == list(map(_without_age, snapshots)):
@@ -394,24 +389,37 @@ class State:
         return [*self._snapshots.values(), *self._of_peers()]
 
     def _renew(self) -> None:
-        before, after = self._view, self._decide()
-        new = entries(before.scene, after.scene, self._clock())
-        history = remembered(before.history, new) if new else before.history
-        self._view = after.with_history(history)
+        before = self._view
+        after = self._decide(before)
+        hosts = after.outcome.changed_since(before.outcome)
+        new = entries(before.scene(hosts), after.scene(hosts), self._clock())
+        self._view = after.with_history(remembered(before.history, new) if new else before.history)
         self._deploys = counted(self._deploys, new)
         for entry in new:
             _say(entry)
         for tell in self._told:
             tell()
 
-    def _decide(self) -> View:
+    def _decide(self, before: View | None = None) -> View:
         now = self._clock()
-        outcome = decide(self._all(), self._settings, now)
+        earlier, callers = (before.outcome, before.callers) if before else (None, {})
+        outcome = decide(self._all(), self._settings, now, before=earlier)
+        incumbents = outcome.incumbents
         self._snapshots = {
-            host: replace(snapshot, incumbents=outcome.incumbents[host])
+            host: snapshot
+            if snapshot.incumbents is incumbents[host]
+            else replace(snapshot, incumbents=incumbents[host])
             for host, snapshot in self._snapshots.items()
         }
-        return View(self._all(), outcome, self._settings, now, self._grace_until, self._newcomers)
+        return View(
+            self._all(),
+            outcome,
+            self._settings,
+            now,
+            self._grace_until,
+            self._newcomers,
+            callers=callers,
+        )
 
 
 def _less_labels(snapshot: Snapshot, is_readable: Callable[[str], bool]) -> Snapshot:

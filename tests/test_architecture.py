@@ -66,8 +66,8 @@ ROOMS = {
 # What is pure may take from the standard library: no time, no I/O, no chance, no threads.
 PURE = ["model", "grammar", "deployfile", "discovery", "engine.parse", "engine.ledger"]
 PURE_LIBRARY = {
-    "collections", "contextlib", "dataclasses", "enum", "fnmatch", "hashlib", "ipaddress",
-    "itertools", "json", "re", "string", "types", "typing", "urllib.parse",
+    "collections", "contextlib", "dataclasses", "enum", "fnmatch", "functools", "hashlib",
+    "ipaddress", "itertools", "json", "re", "string", "types", "typing", "urllib.parse", "zlib",
 }  # fmt: skip
 IMPURE_BUILTINS = {"open", "print", "input", "exec", "eval", "compile", "__import__", "breakpoint"}
 

@@ -13,12 +13,13 @@ from typing import Any, Self
 import httpx
 import pytest
 
+from app.cli.source import SourceError, ask_engines
 from app.discovery import peer, relay
 from app.engine import ledger
 from app.model import Container, Slot
 from app.peers import PeerWatcher
 from app.settings import PeerSettings
-from tests.builders import container, stopped
+from tests.builders import container, settings, stopped
 from tests.lab.process import Process, free_port, system_environment
 from tests.lab.sd import REPOSITORY, Server
 from tests.web.apps import OLD, Served, next_one, wait_for
@@ -248,3 +249,13 @@ def test_a_scrape_goes_through_no_third() -> None:
         refused = chain.here.ask(PATH, {"Via": "1.1 kamal-sd"})
         assert refused.status == httpx.codes.LOOP_DETECTED
         assert "came through another kamal-sd" in refused.words
+
+
+def test_the_command_line_refuses_a_host_that_two_tell_of() -> None:
+    engines = [{"url": "unix:///engine.sock", "host": "web-1"}]
+    with Served(container(OLD), engines=engines) as served:
+        port = served.authority.rpartition(":")[2]
+        twice = [f"http://127.0.0.1:{port}", f"http://localhost:{port}"]
+        assert len(ask_engines(settings(engines=[], peers=twice[:1])).document["decisions"]) == 1
+        with pytest.raises(SourceError, match="its host web-1 is known from elsewhere already"):
+            ask_engines(settings(engines=[], peers=twice))

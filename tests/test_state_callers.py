@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+import app.state
+from app.discovery.decide import Outcome, decide
 from app.discovery.endpoint import Caller
 from app.model import Reason, Snapshot
 from app.state import State, View
@@ -144,7 +146,7 @@ def test_what_is_remembered_of_callers_is_bounded() -> None:
         caller = Caller(authority=at(number))
         assert addresses(found, caller) == {at(number)}
         found.answer({"role": frozenset({str(number)})}, caller)
-    assert len(found._made.fragments) <= 8
+    assert len(found._made.outcomes) <= 8
     assert len(found._made.answers) <= 64
     assert found.answer({}, Caller(authority=at(0))).body == first
 
@@ -152,13 +154,12 @@ def test_what_is_remembered_of_callers_is_bounded() -> None:
 def test_one_caller_with_many_filters_is_decided_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
     found = view(OLD, NEW, **BY_RELAY)
     asked = []
-    decisions_for = View.decisions_for
 
-    def counted(self: View, caller: Caller) -> Any:
-        asked.append(caller)
-        return decisions_for(self, caller)
+    def counted(*given: Any) -> Outcome:
+        asked.append(given)
+        return decide(*given)
 
-    monkeypatch.setattr(View, "decisions_for", counted)
+    monkeypatch.setattr(app.state, "decide", counted)
     for number in range(50):
         found.answer({"role": frozenset({str(number)})}, Caller(authority="a:1"))
     assert len(asked) == 1

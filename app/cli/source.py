@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 from pydantic import TypeAdapter, ValidationError
 
 from app import peers
-from app.discovery import http_sd
+from app.discovery import http_sd, peer
 from app.discovery.aliases import inspects
 from app.discovery.decide import decide
 from app.discovery.explain import ExplainDocument, explain
@@ -114,11 +114,13 @@ def _read(kind: TypeAdapter[_T], url: str, answer: bytes) -> _T:
 def ask_engines(settings: Settings, filters: Filters = _NO_FILTERS) -> Answer:
     """The answer of a look at the engines of the settings. Raises SourceError."""
     snapshots = [look_at(settings, engine) for engine in settings.engines]
-    for peer in settings.peers:
+    for each in settings.peers:
         try:
-            snapshots += peers.look(peer)
+            told = peers.look(each)
+            peer.check_hosts(told, [snapshot.host for snapshot in snapshots])
         except (peers.PeerError, ValueError) as error:
-            raise SourceError(f"the kamal-sd at {peer.url}: {error}") from None
+            raise SourceError(f"the kamal-sd at {each.url}: {error}") from None
+        snapshots += told
     now = time.time()
     outcome = decide(snapshots, settings, now)
     document = explain(snapshots, outcome.decisions, now, outcome.conflicts)

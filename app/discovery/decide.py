@@ -1,37 +1,105 @@
 """The decision: for every container a target, or the reason why there is none."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import chain
-from typing import NamedTuple
 
-from app.discovery import peer, relay
+from app.discovery import peer
 from app.discovery.aliases import Answering
-from app.discovery.endpoint import Caller, endpoints
-from app.discovery.incumbent import NEVER, Choice, choose, start_order
-from app.discovery.naming import full_name, is_open, names
+from app.discovery.endpoint import Caller
+from app.discovery.http_sd import Page, fragments
+from app.discovery.incumbent import NEVER
+from app.discovery.naming import names
+from app.discovery.slot_decision import Causes, SlotDecision, decide_slot, order
 from app.discovery.slots import by_slot
-from app.discovery.target import one_series_each, with_target
-from app.model import AliasConflict, Container, Decision, Reason, Refused, Slot, Snapshot
+from app.discovery.target import one_series_each
+from app.model import AliasConflict, Decision, Reason, Slot, Snapshot
 from app.settings import Settings
 
 _NOBODY = Caller()
-_TARGETS = frozenset({Reason.CURRENT, Reason.KEPT})
+_NONE: frozenset[str] = frozenset()
 
 
-class Outcome(NamedTuple):
-    """Decisions in a fixed order: by host and slot, in each slot the targets first.
+@dataclass(frozen=True)
+class EngineDecision:
+    """The decisions for one engine's containers, by slot, and at last those that are in none.
 
-    `incumbents` are the ids of each host's current containers, for the next decision to remember;
-    a peer remembers its own.
-    `changes_at` is the earliest time at which time alone may change a decision. `conflicts` are
-    known where aliases are verified.
+    `snapshot` is what they were made of, with the incumbents that were made of it: of these they
+    come out the same again, from the time `made_at` until `changes_at`.
     """
 
+    snapshot: Snapshot
     decisions: tuple[Decision, ...]
-    incumbents: Mapping[str, frozenset[str]]
-    changes_at: float
     conflicts: tuple[AliasConflict, ...] = ()
+    slots: Mapping[Slot, SlotDecision] = field(default_factory=dict)
+    begun: Mapping[str, Decision] = field(default_factory=dict)
+    made_at: float = -NEVER
+    changes_at: float = NEVER
+
+    @cached_property
+    def page(self) -> Page:
+        """The rendered target groups."""
+        if self.snapshot.peer:
+            return Page(fragments(self.decisions))
+        return Page(tuple(chain.from_iterable(each.fragments for each in self.slots.values())))
+
+    @cached_property
+    def current(self) -> dict[Slot, Decision]:
+        """The generation that stands for each slot."""
+        standing = (Reason.CURRENT, Reason.KEPT)
+        return {each.slot: each for each in self.decisions if each.slot and each.reason in standing}
+
+    def holds(self, snapshot: Snapshot, now: float) -> bool:
+        """Whether they come out of that snapshot of the engine at that time."""
+        was = self.snapshot
+        return (
+            snapshot.containers is was.containers
+            and snapshot.peer is was.peer
+            # In tuples, since these ask first whether it is the very same set.
+            and (snapshot.incumbents, snapshot.active) == (was.incumbents, was.active)
+            and snapshot.alias_error == was.alias_error
+            and self.made_at <= snapshot.as_of(now) < self.changes_at
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The decisions of all engines, by their hosts and in the order of these.
+
+    `changes_at` is the earliest time at which time alone may change a decision.
+    """
+
+    engines: Mapping[str, EngineDecision]
+    changes_at: float
+    settings: Settings
+    caller: Caller
+
+    @cached_property
+    def decisions(self) -> tuple[Decision, ...]:
+        """Decisions in a fixed order: by host and slot, in each slot the targets first."""
+        return tuple(chain.from_iterable(each.decisions for each in self.engines.values()))
+
+    @property
+    def incumbents(self) -> dict[str, frozenset[str]]:
+        """The ids of each host's current containers, for the next decision to remember.
+
+        A peer remembers its own.
+        """
+        own = ((host, each) for host, each in self.engines.items() if not each.snapshot.peer)
+        return {host: each.snapshot.incumbents for host, each in own}
+
+    def changed_since(self, before: "Outcome") -> frozenset[str]:
+        """The hosts of which something was decided that was not taken over from before."""
+        hosts = self.engines.keys() | before.engines.keys()
+        return frozenset(
+            host for host in hosts if self.engines.get(host) is not before.engines.get(host)
+        )
+
+    @property
+    def conflicts(self) -> tuple[AliasConflict, ...]:
+        """Known where aliases are verified."""
+        return tuple(chain.from_iterable(each.conflicts for each in self.engines.values()))
 
 
 def decide(
@@ -39,120 +107,76 @@ def decide(
     settings: Settings,
     now: float,
     caller: Caller = _NOBODY,
+    before: Outcome | None = None,
 ) -> Outcome:
-    """The decision for every container of the snapshots, at `now`, as the caller wishes it."""
-    decisions: list[Decision] = []
-    incumbents: dict[str, frozenset[str]] = {}
-    changes_at = NEVER
-    conflicts: list[AliasConflict] = []
-    for snapshot in snapshots:
-        if snapshot.peer:
-            decisions += peer.seen_by(caller, snapshot.peer, settings)
-            conflicts += snapshot.peer.conflicts
-            continue
-        slots, others = by_slot(snapshot, settings)
-        decisions += others
-        answering, managed = None, {}
-        if settings.aliases.verify:
-            answering = Answering(
-                chain(others, *slots.values()), is_partial=bool(snapshot.alias_error)
-            )
-            conflicts += answering.conflicts(snapshot.host)
-        if settings.aliases.manage:
-            managed = names(slot for slot in slots if slot.role)
-        current: set[str] = set()
-        for slot, generations in slots.items():
-            choice = choose(
-                [generation.container for generation in generations],
-                snapshot.incumbents,
-                now=snapshot.as_of(now),
-                overlap_limit=settings.overlap_limit,
-                keep_missing=settings.keep_missing,
-                active=snapshot.active.get(slot.name, ()) if slot.role else (),
-            )
-            for generation in generations:
-                name = managed.get(slot, "")
-                decisions += _of_generation(
-                    slot, generation, choice, settings, caller, answering, name
-                )
-            if choice.current and not choice.kept:
-                current.add(choice.current.id)
-            if snapshot.lost_at is None:
-                changes_at = min(changes_at, choice.changes_at)
-        incumbents[snapshot.host] = frozenset(current)
-    decisions.sort(key=_order)
-    return Outcome(tuple(one_series_each(decisions)), incumbents, changes_at, tuple(conflicts))
+    """The decision for every container of the snapshots, at `now`, as the caller wishes it.
 
-
-def _of_generation(
-    slot: Slot,
-    generation: Decision,
-    choice: Choice,
-    settings: Settings,
-    caller: Caller,
-    answering: Answering | None,
-    name: str,
-) -> Iterator[Decision]:
-    """The decisions for one generation: one a metrics port where it is a target.
-
-    `name` is the slot's managed name, empty where it has none.
+    It is the same with an earlier outcome and without. What is so as it was `before` is taken from
+    there, so that a change costs what it changes.
     """
-    try:
-        wanted = endpoints(generation.container, generation.kind, slot, settings)
-    except Refused as refused:
-        yield replace(generation, reason=refused.reason, detail=refused.detail)
-        return
-    reason, detail = _standing(generation.container, choice, settings)
-    generation = replace(generation, reason=reason, detail=detail)
-    watched = (caller.generations or wanted[0].generations) == "both"
-    lane = relay.NEXT if watched and generation.container is choice.candidate else ""
-    if reason not in _TARGETS and not lane:
-        yield generation
-        return
-    name = full_name(name, settings.aliases.network) if is_open(generation.container) else ""
-    for endpoint in wanted:
-        asked = endpoint._replace(address=caller.address or endpoint.address, lane=lane, name=name)
-        try:
-            yield with_target(slot, generation, asked, settings, caller, answering)
-        except Refused as refused:
-            yield replace(generation, reason=refused.reason, detail=refused.detail)
+    is_of_use = before and before.settings is settings and before.caller == caller
+    known = before.engines if before and is_of_use else {}
+    engines: dict[str, EngineDecision] = {}
+    changes_at = NEVER
+    for snapshot in sorted(snapshots, key=lambda each: each.host):
+        engine = known.get(snapshot.host)
+        if engine is None or not engine.holds(snapshot, now):
+            engine = _decide_engine(snapshot, settings, now, caller, engine)
+        engines[snapshot.host] = engine
+        if snapshot.lost_at is None and engine.changes_at < changes_at:
+            changes_at = engine.changes_at
+    return Outcome(engines, changes_at, settings, caller)
 
 
-def _standing(container: Container, choice: Choice, settings: Settings) -> tuple[Reason, str]:
-    """What a generation is to its slot, and why, as a sentence."""
-    current = choice.current
-    if container is current:
-        if choice.kept:
-            detail = "it has stopped and nothing took its place; its target is kept, and is down"
-            return Reason.KEPT, detail
-        told = ", and was told to stop" if container.stopping else ""
-        return Reason.CURRENT, f"it is the current one of its slot{told}"
-    if current is None or not container.running:
-        return _standing_at_rest(container, current, settings)
-    if start_order(container) < start_order(current):
-        return Reason.SUPERSEDED, f"it still runs, and {current.name} has taken over"
-    if choice.by_proxy:
-        detail = f"it is newer than {current.name}, to which kamal-proxy sends the traffic"
-        return Reason.CANDIDATE, detail
-    return Reason.CANDIDATE, (
-        f"it is newer than {current.name}, which stays current until it stops, "
-        f"or until this one has run for {settings.overlap_limit:g} s and is not unhealthy"
+def _decide_engine(
+    snapshot: Snapshot,
+    settings: Settings,
+    now: float,
+    caller: Caller,
+    before: EngineDecision | None,
+) -> EngineDecision:
+    if snapshot.peer:
+        seen = sorted(peer.seen_by(caller, snapshot.peer, settings), key=_order)
+        return EngineDecision(snapshot, tuple(one_series_each(seen)), snapshot.peer.conflicts)
+    now = snapshot.as_of(now)
+    slots, others = by_slot(snapshot, settings, before.begun if before else {})
+    begun = [*others, *chain.from_iterable(slots.values())]
+    answering, managed = None, {}
+    conflicts: tuple[AliasConflict, ...] = ()
+    if settings.aliases.verify:
+        answering = Answering(begun, is_partial=bool(snapshot.alias_error))
+        conflicts = tuple(answering.conflicts(snapshot.host))
+    if settings.aliases.manage:
+        managed = names(slot for slot in slots if slot.role)
+    decided: dict[Slot, SlotDecision] = {}
+    for slot, generations in sorted(slots.items()):
+        ids = [each.container.id for each in generations]
+        causes = Causes(
+            slot,
+            tuple(generations),
+            tuple(each for each in ids if each in snapshot.incumbents),
+            snapshot.active.get(slot.name, _NONE) if slot.role and snapshot.active else _NONE,
+            managed.get(slot, ""),
+            answering,
+        )
+        known = before.slots.get(slot) if before else None
+        if known is None or not known.holds(causes, now):
+            known = decide_slot(causes, settings, now, caller)
+        decided[slot] = known
+    decisions = chain.from_iterable(each.decisions for each in decided.values())
+    incumbents = frozenset(chain.from_iterable(each.incumbents for each in decided.values()))
+    if incumbents != snapshot.incumbents:
+        snapshot = replace(snapshot, incumbents=incumbents)
+    return EngineDecision(
+        snapshot,
+        (*decisions, *sorted(others, key=order)),
+        conflicts,
+        slots=decided,
+        begun={each.container.id: each for each in begun},
+        made_at=now,
+        changes_at=min((each.changes_at for each in decided.values()), default=NEVER),
     )
 
 
-def _standing_at_rest(
-    container: Container, current: Container | None, settings: Settings
-) -> tuple[Reason, str]:
-    if not container.stopped:
-        return Reason.NOT_STARTED, "it was created and has not started"
-    if current is None:
-        kept = f"{settings.keep_missing:g} s"
-        return Reason.EXPIRED, f"it has stopped, and is not kept for over {kept}"
-    return Reason.STOPPED, f"it has stopped; {current.name} stands for its slot"
-
-
 def _order(decision: Decision) -> tuple[object, ...]:
-    slot, target, container = decision.slot, decision.target, decision.container
-    instance = target.labels["instance"] if target else ""
-    place = (slot is None, slot or (), target is None)
-    return decision.host, *place, container.name, container.id, instance
+    return decision.slot is None, decision.slot or (), *order(decision)

@@ -3,7 +3,7 @@
 A peer tells of its own engines alone, so what it tells went through two kamal-sd's at the most.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from urllib.parse import urlsplit
@@ -84,6 +84,16 @@ def snapshots(
     return tuple(found)
 
 
+def check_hosts(told: Iterable[Snapshot], others: Collection[str]) -> None:
+    """Raises ValueError where a host that a peer tells of is another's."""
+    for snapshot in told:
+        if snapshot.host in others:
+            raise ValueError(
+                f"its host {snapshot.host} is known from elsewhere already; give each host "
+                "one kamal-sd, and each engine a host name of its own"
+            )
+
+
 def seen_by(caller: Caller, peer: Peer, settings: Settings) -> Iterator[Decision]:
     """A peer's decisions as this caller reaches their targets."""
     authority = relay.authority(settings, caller)
@@ -130,6 +140,8 @@ def _decision(document: DecisionDocument, ahead: float) -> Decision:
     labels = document["labels"]
     if document["targets"] and "instance" not in labels:
         raise ValueError(f"it serves a target of {document['container']} without an instance")
+    if document["targets"] and labels.get("host", "") != document["host"]:
+        raise ValueError(f"it serves a target of {document['container']} under another host")
     slot = Slot(document["host"], document["service"], document["role"], document["destination"])
     return Decision(
         host=document["host"],

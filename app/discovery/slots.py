@@ -1,5 +1,8 @@
 """Sorting an engine's containers into slots."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from app.discovery import kamal, labels
 from app.model import Container, Decision, Kind, Reason, Refused, Slot, Snapshot
 from app.settings import Settings
@@ -18,30 +21,41 @@ _NOT_ENABLED = {
 
 
 def by_slot(
-    snapshot: Snapshot, settings: Settings
+    snapshot: Snapshot, settings: Settings, known: Mapping[str, Decision] = MappingProxyType({})
 ) -> tuple[dict[Slot, list[Decision]], list[Decision]]:
-    """A beginning of a decision for each generation of each slot, and all others' decisions."""
+    """A beginning of a decision for each generation of each slot, and all others' decisions.
+
+    `known` has what came out for the engine's containers under the same settings before, by their
+    ids; it comes out again for those that are the same.
+    """
     slots: dict[Slot, list[Decision]] = {}
     others = []
     for container in snapshot.containers.values():
-        kind = kamal.kind_of(container)
-        try:
-            slot = _slot_of(snapshot.host, container, kind, settings)
-        except Refused as refused:
-            reason, detail = refused.reason, refused.detail
-            others.append(Decision(snapshot.host, container, kind, reason, detail))
+        begun = known.get(container.id)
+        if begun is None or begun.container is not container:
+            begun = _begun(snapshot.host, container, settings)
+        if begun.slot:
+            slots.setdefault(begun.slot, []).append(begun)
         else:
-            generation = Decision(
-                host=slot.host,
-                container=container,
-                kind=kind,
-                reason=Reason.CURRENT,
-                detail="",
-                slot=slot,
-                version=kamal.version_of(container, slot),
-            )
-            slots.setdefault(slot, []).append(generation)
+            others.append(begun)
     return slots, others
+
+
+def _begun(host: str, container: Container, settings: Settings) -> Decision:
+    kind = kamal.kind_of(container)
+    try:
+        slot = _slot_of(host, container, kind, settings)
+    except Refused as refused:
+        return Decision(host, container, kind, refused.reason, refused.detail)
+    return Decision(
+        host=host,
+        container=container,
+        kind=kind,
+        reason=Reason.CURRENT,
+        detail="",
+        slot=slot,
+        version=kamal.version_of(container, slot),
+    )
 
 
 def _slot_of(host: str, container: Container, kind: Kind, settings: Settings) -> Slot:

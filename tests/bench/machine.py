@@ -10,14 +10,15 @@ from pathlib import Path
 from tests.lab.engine import Docker
 
 
-def description(docker: Docker, **programs: str) -> Mapping[str, str]:
+def description(docker: Docker | None = None, **programs: str) -> Mapping[str, str]:
     """Return what is worth knowing about the machine and versions of programs, by what it is."""
-    engine = docker.docker("version", "--format", "{{.Server.Version}}").strip()
+    if docker:
+        engine = docker.docker("version", "--format", "{{.Server.Version}}").strip()
+        programs = {"Docker Engine": engine, **programs}
     return {
         "measured on": time.strftime("%Y-%m-%d"),
         "CPU": f"{os.cpu_count()} x {_cpu()}",
         "kernel": f"{platform.system()} {platform.release()}",
-        "Docker Engine": engine,
         **programs,
         "Python": platform.python_version(),
     }

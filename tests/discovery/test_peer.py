@@ -120,6 +120,13 @@ def test_a_target_without_an_instance_is_refused() -> None:
         heard(told)
 
 
+def test_a_target_under_another_host_is_refused() -> None:
+    told = document(WEB_1)
+    told["decisions"][0]["labels"]["host"] = "here"
+    with pytest.raises(ValueError, match="under another host"):
+        heard(told)
+
+
 def test_a_peer_that_is_lost_keeps_its_targets_and_the_time_at_which_it_was_heard() -> None:
     (found,) = heard(document(WEB_1))
     (once,) = peer.lost([found], "timed out", NOW - 5.0)
@@ -208,3 +215,19 @@ def test_a_chain_makes_answers_differ_by_caller() -> None:
 
 def _settings(*, relay: bool) -> Settings:
     return settings(engines=of("here"), peers=[{"url": URL, "relay": relay}])
+
+
+def test_its_targets_are_rendered_in_the_order_of_its_decisions() -> None:
+    told = heard(document(WEB_1))
+    outcome = decide(told, settings(engines=of("here")), NOW)
+    pages = [each.page for each in outcome.engines.values()]
+    assert http_sd.answer(pages, {}).body == http_sd.body(http_sd.fragments(outcome.decisions), {})
+    again = decide(told, settings(engines=of("here")), NOW, before=outcome)
+    assert again.decisions == outcome.decisions
+
+
+def test_a_host_that_is_anothers_is_refused() -> None:
+    told = heard(document(WEB_1))
+    peer.check_hosts(told, ["here"])
+    with pytest.raises(ValueError, match="known from elsewhere"):
+        peer.check_hosts(told, ["here", "web-1"])

@@ -148,7 +148,7 @@ def test_many_hosts_leave_no_more_than_a_few_behind() -> None:
     for number in range(200):
         assert address(site, f"sd-{number}:1") == f"sd-{number}:1"
     made = site.state.view._made
-    assert len(made.fragments) <= 8
+    assert len(made.outcomes) <= 8
     assert len(made.answers) <= 64
 
 

