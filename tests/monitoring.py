@@ -15,8 +15,6 @@ RULES: Final = REPOSITORY / "deploy/prometheus/alerts.yml"
 RULE_TESTS: Final = REPOSITORY / "tests/alerts_test.yml"
 PAGE: Final = REPOSITORY / "docs/alerts.md"
 DASHBOARD: Final[Json] = json.loads((REPOSITORY / "deploy/grafana/kamal-sd.json").read_text())
-# The settings cannot be reloaded yet.
-COMING: Final = frozenset({"kamal_sd_config_last_reload_successful"})
 
 
 class Query(NamedTuple):

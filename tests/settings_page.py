@@ -20,6 +20,7 @@ from app.settings import (
     PeerSettings,
     ProxySettings,
     RelaySettings,
+    ReloadSettings,
     RoleSettings,
     Settings,
     SshSettings,
@@ -41,6 +42,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "aliases": AliasSettings,
     "proxy": ProxySettings,
     "relay": RelaySettings,
+    "reload": ReloadSettings,
 }
 LISTS = {"engines", "peers", "roles"}
 # What is explained at another place, and holds here as well.
