@@ -16,6 +16,9 @@ HOST = "127.0.0.1"
 # By which an accessory says where it runs; Kamal asks for exactly one.
 PLACES = frozenset({"host", "hosts", "role", "roles", "tag", "tags"})
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+# Kamal 2.11 prunes for all roles at once, and an engine refuses the second where the first takes
+# its time, as on a busy machine. A deploy is done by then; what shall go is asked for again.
+PRUNED_AT_ONCE = "a prune operation is already running"
 
 Settings = Mapping[str, object]
 
@@ -114,6 +117,10 @@ class App:
         with self.begin(*args) as command:
             code = command.wait(timeout)
         output = COLOURS.sub("", command.log.read_text(errors="replace"))
+        if code and PRUNED_AT_ONCE in output:
+            return (
+                output if args[0] == "deploy" else self.kamal(*args, check=check, timeout=timeout)
+            )
         if code and check:
             seconds = time.monotonic() - started
             raise LabError(
