@@ -2,7 +2,6 @@
 
 import logging
 import random
-import ssl
 import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
@@ -16,6 +15,7 @@ from app import __version__
 from app.discovery import peer
 from app.discovery.explain import ExplainDocument
 from app.model import Peer, Snapshot
+from app.peer_credentials import CredentialsError, headers_for, tls_for
 from app.settings import PeerSettings
 from app.storage import Storage
 
@@ -161,9 +161,13 @@ class _Client:
         timeout = self._settings.timeout
         deadline = time.monotonic() + timeout
         extensions = {"timeout": dict.fromkeys(("connect", "read", "write", "pool"), timeout)}
-        headers = [("Accept", "application/json"), ("User-Agent", f"kamal-sd/{__version__}")]
         body = bytearray()
         try:
+            headers = [
+                (b"accept", b"application/json"),
+                (b"user-agent", f"kamal-sd/{__version__}".encode()),
+                *headers_for(self._settings),
+            ]
             with self._connections().stream(
                 "GET", self._url, headers=headers, extensions=extensions
             ) as answer:
@@ -173,6 +177,8 @@ class _Client:
                         raise PeerError(f"it answers with more than {_MOST_BYTES} bytes")
                     if time.monotonic() > deadline:
                         raise PeerError(f"no whole answer within {timeout:g} s")
+        except CredentialsError as error:
+            raise PeerError(str(error)) from None
         except _ERRORS as error:
             raise PeerError(f"it does not answer: {str(error) or type(error).__name__}") from None
         if answer.status != 200:  # noqa: PLR2004 - OK
@@ -184,11 +190,7 @@ class _Client:
         # Made when it is needed, so that a certificate file that is missing is told, and found
         # again without a restart.
         if self._pool is None:
-            try:
-                context = ssl.create_default_context(cafile=self._settings.ca)
-            except OSError as error:
-                raise PeerError(f"ca: {self._settings.ca}: {error.strerror or error}") from None
-            self._pool = httpcore.ConnectionPool(ssl_context=context)
+            self._pool = httpcore.ConnectionPool(ssl_context=tls_for(self._settings))
         return self._pool
 
     def close(self) -> None:

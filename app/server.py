@@ -1,15 +1,19 @@
 """Putting it together: what keeps the state true, the web server before it, and signals."""
 
 import asyncio
+import logging
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from threading import Event as Flag
+from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from app import logs
+from app import access, logs, server_tls
+from app.access import EVERYBODY, LiveAccess
 from app.engine.client import DockerConnection
 from app.engine.session import Pace
 from app.engine.ssh import SshConnection
@@ -20,6 +24,8 @@ from app.settings import EngineSettings, Settings
 from app.settings_file import Source
 from app.state import State
 from app.web import create_app
+
+log = logging.getLogger(__name__)
 
 # Without an event for this long, the stream is taken anew: a connection that a firewall has dropped
 # looks just like a quiet engine.
@@ -60,12 +66,21 @@ def connect(engine: EngineSettings) -> DockerConnection:
 
 
 def serve(settings: Settings, source: Source, connect: Connect = connect) -> None:
-    """Serves until SIGTERM or SIGINT, and leaves nothing behind."""
+    """Serves until SIGTERM or SIGINT, and leaves nothing behind.
+
+    Raises SettingsError where the web config file is wrong.
+    """
+    live = LiveAccess(settings.web_config) if settings.web_config else None
     stopping = Flag()
     # uvicorn gives the signal it stopped for to whoever had it before. SIGTERM is no failure.
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
-    with suppress(KeyboardInterrupt), _running(settings, source, connect) as (state, reloader):
-        app = create_app(state, reloader.ask)
+    with ExitStack() as stack:
+        stack.enter_context(suppress(KeyboardInterrupt))
+        state, reloader = stack.enter_context(_running(settings, source, connect, live))
+        _warn_if_open(settings, live)
+        if live:
+            stack.enter_context(access.following(live))
+        app = create_app(state, reloader.ask, (lambda: live.now) if live else None)
         config = uvicorn.Config(
             app,
             host=settings.listen_host,
@@ -74,12 +89,47 @@ def serve(settings: Settings, source: Source, connect: Connect = connect) -> Non
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+            **(_tls(live) if live and live.now.tls else {}),
         )
         server = _Server(config, app.state.ending)
         # Between here and uvicorn's own handlers, too, a signal counts.
         signal.signal(signal.SIGTERM, lambda *_: setattr(server, "should_exit", True))
         if not stopping.is_set():
             server.run()
+
+
+def _tls(live: LiveAccess) -> dict[str, Any]:
+    """What uvicorn needs for TLS."""
+
+    class Protocol(H11Protocol):
+        """Hangs up on clients whose certificate has no name that is allowed."""
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            allowed = live.now.allowed_sans
+            certificate = transport.get_extra_info("peercert") or {}
+            if allowed and not server_tls.has_san(certificate, allowed):
+                transport.abort()
+
+    return {"http": Protocol, "ssl_context_factory": lambda *_: live.context()}
+
+
+def _with_scheme(settings: Settings, live: LiveAccess | None) -> Settings:
+    """The settings with the scheme at which the relay is reached, unless they say so themselves."""
+    if live is None or not live.now.tls or "scheme" in settings.relay.model_fields_set:
+        return settings
+    relay = settings.relay.model_copy(update={"scheme": "https"})
+    return settings.model_copy(update={"relay": relay})
+
+
+def _warn_if_open(settings: Settings, live: LiveAccess | None) -> None:
+    now = live.now if live else EVERYBODY
+    if not (now.asks_who or now.requires_client_cert or settings.is_heard_here_alone):
+        log.warning(
+            "everybody who reaches %s may read what runs here, for there is no password; "
+            "set web_config, or listen where Prometheus and you alone reach it",
+            settings.listen,
+        )
 
 
 def keep_names(settings: Settings, source: Source) -> None:
@@ -106,17 +156,17 @@ def _service(settings: Settings, watch: Connect, pace: Pace | None = None) -> Se
 
 @contextmanager
 def _running(
-    settings: Settings, source: Source, connect: Connect
+    settings: Settings, source: Source, connect: Connect, live: LiveAccess | None = None
 ) -> Iterator[tuple[State, Reloader]]:
     """A state that is kept true, and who takes other settings, at SIGHUP too."""
     logs.configure(settings.log_level, settings.log_format)
     # Until there is somebody to ask; the settings were read just now.
     signal.signal(signal.SIGHUP, lambda *_: None)
-    with _service(settings, connect) as service:
+    with _service(_with_scheme(settings, live), connect) as service:
 
         def take(settings: Settings) -> None:
             logs.configure(settings.log_level, settings.log_format)
-            service.reload(settings)
+            service.reload(_with_scheme(settings, live))
 
         with Reloader(source, service.state, take) as reloader:
             signal.signal(signal.SIGHUP, lambda *_: reloader.ask())

@@ -120,6 +120,13 @@ def _is_reached_by_others(host: str) -> bool:
     return not address.startswith("127.") and address not in ("", "localhost", "::1")
 
 
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _listen(address: str) -> str:
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
@@ -282,7 +289,8 @@ class PeerSettings(_Checked):
     """Another kamal-sd, which is asked every `interval` seconds for what it has decided.
 
     With `relay` its roles are scraped through this one. `ca` is a file with the certificates that
-    an https `url` is checked with; the system's where there is none.
+    an https `url` is checked with; the system's where there is none. It is shown the token of
+    `token_file`, or `username` and the password of `password_file`, which are read for each asking.
     """
 
     url: Annotated[str, AfterValidator(_peer_url)]
@@ -290,11 +298,22 @@ class PeerSettings(_Checked):
     timeout: Seconds = 10.0
     relay: bool = False
     ca: Path | None = None
+    token_file: Path | None = None
+    username: str = ""
+    password_file: Path | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _of_text(cls, given: object) -> object:
         return {"url": given} if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> Self:
+        if bool(self.username) != bool(self.password_file):
+            raise ValueError("has one of username and password_file; they go together")
+        if self.username and self.token_file:
+            raise ValueError("has token_file and username; keep one")
+        return self
 
 
 class AliasSettings(_Checked):
@@ -318,10 +337,12 @@ class ProxySettings(_Checked):
 class RelaySettings(_Checked):
     """Scrapes through kamal-sd itself. `address` is where a scraper reaches it, as host:port.
 
+    `scheme` is how; https where nothing is set and `web_config` has TLS.
     `timeout` counts where the scraper names none; `max_size` is in bytes, as they are sent.
     """
 
     address: Annotated[str, AfterValidator(_relay_address)] = ""
+    scheme: Scheme = "http"
     timeout: Seconds = 10.0
     max_size: Annotated[int, Field(gt=0)] = 64 * 1024 * 1024
 
@@ -341,6 +362,7 @@ class Settings(BaseSettings):
     )
 
     listen: Annotated[str, AfterValidator(_listen)] = "0.0.0.0:9889"
+    web_config: Path | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
     data_dir: Path | None = None
@@ -401,6 +423,12 @@ class Settings(BaseSettings):
     def listen_host(self) -> str:
         """The address to bind, without brackets."""
         return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def is_heard_here_alone(self) -> bool:
+        """Whether nobody on another machine reaches it."""
+        host = self.listen_host
+        return host == "localhost" or _is_loopback(host)
 
     @property
     def listen_port(self) -> int:

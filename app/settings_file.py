@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
@@ -33,15 +33,17 @@ from app.settings import (
 )
 
 # Read by the command line; not settings.
-_OTHER_VARIABLES = frozenset({f"{ENVIRONMENT_PREFIX}CONFIG", f"{ENVIRONMENT_PREFIX}URL"})
+_OTHER_VARIABLES = frozenset(ENVIRONMENT_PREFIX + name for name in ("CONFIG", "URL", "TOKEN_FILE"))
 
 # A place in the settings: keys and list indexes from the top.
-_Place = tuple[str | int, ...]
+Place = tuple[str | int, ...]
 # Where each place stands in a file, spelled as there.
-_Lines = Mapping[tuple[str, ...], int]
+Lines = Mapping[tuple[str, ...], int]
+# What may stand at a place, for a hint at what was meant.
+FieldsAt = Callable[[Place], Mapping[str, object]]
 
 # What is made of these at the start outlives all settings.
-_FIXED = ("listen", "data_dir")
+_FIXED = ("listen", "data_dir", "web_config")
 
 # Between a section and its key in the name of a variable.
 _BELOW = "__"
@@ -142,7 +144,7 @@ class Source:
         is_still, self._seen = seen == self._seen, seen
         return is_still and content != self._loaded
 
-    def _load(self) -> tuple[Settings, _Lines]:
+    def _load(self) -> tuple[Settings, Lines]:
         # Read before, so that what is written meanwhile is a change.
         self._loaded = self._content()
         return _load(self._path, os.environ, self._options)
@@ -171,21 +173,18 @@ def _name(path: Path | None) -> str:
 
 def _load(
     path: Path | None, environ: Mapping[str, str], options: Mapping[str, object]
-) -> tuple[Settings, _Lines]:
+) -> tuple[Settings, Lines]:
     # Alone first, so that no mistake in a variable is looked for in the file.
     if problems := _problems_of_environment(environ):
         raise SettingsError("environment", problems)
     source = _name(path)
-    document, lines = _read(path) if path else ({}, {})
+    document, lines = read(path, "listen: 0.0.0.0:9889") if path else ({}, {})
     try:
         settings = _merged(document, options)
     except ValidationError as error:
-        raise SettingsError(source, _problems(error, lines)) from None
+        raise SettingsError(source, problems_of(error, lines, _fields_at)) from None
     settings = settings.model_copy(update={"engines": _engines(settings, environ)})
-    problems = [
-        Problem(_line(lines, place), _dotted(place), message)
-        for place, message in _conflicts(settings)
-    ]
+    problems = [problem_at(lines, place, message) for place, message in _conflicts(settings)]
     if problems:
         raise SettingsError(source, problems)
     return settings, lines
@@ -241,7 +240,7 @@ def _problem_of_docker_host(error: ValidationError) -> Problem:
     return Problem(None, "DOCKER_HOST", _words(error.errors()[0]["msg"]))
 
 
-def _conflicts(settings: Settings) -> Iterator[tuple[_Place, str]]:
+def _conflicts(settings: Settings) -> Iterator[tuple[Place, str]]:
     """What is wrong between entries that are each right."""
     hosts: set[str] = set()
     for index, engine in enumerate(settings.engines):
@@ -300,12 +299,12 @@ def _strangers(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def _problem_of_variable(detail: ErrorDetails, environ: Mapping[str, str]) -> Problem:
-    problem = _problem(detail, {})
+    problem = _problem(detail, {}, _fields_at)
     name, rest = _variable(_place(detail), environ)
     return problem._replace(key=name + _dotted(rest))
 
 
-def _variable(place: _Place, environ: Mapping[str, str]) -> tuple[str, _Place]:
+def _variable(place: Place, environ: Mapping[str, str]) -> tuple[str, Place]:
     """The variable that sets that place, and where in its JSON the place is."""
     names = {name.upper(): name for name in environ}
     for length in range(len(place), 0, -1):
@@ -316,8 +315,11 @@ def _variable(place: _Place, environ: Mapping[str, str]) -> tuple[str, _Place]:
     return ENVIRONMENT_PREFIX + str(place[0]).upper(), place[1:]
 
 
-def _read(path: Path) -> tuple[Mapping[str, object], _Lines]:
-    """The document, and the line of every place in it."""
+def read(path: Path, example: str) -> tuple[Mapping[str, object], Lines]:
+    """The document of a YAML file, and the line of every place in it. Raises SettingsError.
+
+    `example` is a key with its value, for whoever wrote none.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
         node = yaml.compose(text, _Loader)
@@ -340,7 +342,7 @@ def _read(path: Path) -> tuple[Mapping[str, object], _Lines]:
     if document is None:
         return {}, {}
     if not isinstance(document, dict):
-        message = "must hold keys and values, like listen: 0.0.0.0:9889"
+        message = f"must hold keys and values, like {example}"
         raise SettingsError(str(path), [Problem(1, "", message)])
     lines: dict[tuple[str, ...], int] = {}
     if problems := list(_walk(node, (), lines, ())):
@@ -360,13 +362,13 @@ _Loader.yaml_implicit_resolvers = {
 
 def _walk(
     node: yaml.Node | None,
-    place: _Place,
+    place: Place,
     lines: dict[tuple[str, ...], int],
     above: tuple[yaml.Node, ...],
 ) -> Iterator[Problem]:
     """Fills in the lines below a node; yields what readers of YAML let pass, and we do not."""
     if node in above:
-        yield Problem(_line(lines, place), _dotted(place), "holds itself")
+        yield problem_at(lines, place, "holds itself")
     elif isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             below = (*place, str(key.value))
@@ -384,22 +386,28 @@ def _walk(
             yield from _walk(item, (*place, index), lines, (*above, node))
 
 
-def _problems(error: ValidationError, lines: _Lines) -> list[Problem]:
-    problems = [_problem(detail, lines) for detail in error.errors()]
-    return sorted(problems, key=lambda problem: problem.line or 0)
-
-
-def _problem(detail: ErrorDetails, lines: _Lines) -> Problem:
-    place = _place(detail)
-    message = _words(detail["msg"])
-    if detail["type"] == "extra_forbidden":
-        message = f"is no setting{_hint(str(place[-1]), _fields_at(place[:-1]))}"
-    elif detail["type"] == "tuple_type":
-        message = "must be a list, each entry on a line that begins with a dash"
+def problem_at(lines: Lines, place: Place, message: str) -> Problem:
+    """What is wrong at that place of a file."""
     return Problem(_line(lines, place), _dotted(place), message)
 
 
-def _place(detail: ErrorDetails) -> _Place:
+def problems_of(error: ValidationError, lines: Lines, fields_at: FieldsAt) -> list[Problem]:
+    """What pydantic found in a file, in the file's order."""
+    problems = [_problem(detail, lines, fields_at) for detail in error.errors()]
+    return sorted(problems, key=lambda problem: problem.line or 0)
+
+
+def _problem(detail: ErrorDetails, lines: Lines, fields_at: FieldsAt) -> Problem:
+    place = _place(detail)
+    message = _words(detail["msg"])
+    if detail["type"] == "extra_forbidden":
+        message = f"is no setting{_hint(str(place[-1]), fields_at(place[:-1]))}"
+    elif detail["type"] == "tuple_type":
+        message = "must be a list, each entry on a line that begins with a dash"
+    return problem_at(lines, place, message)
+
+
+def _place(detail: ErrorDetails) -> Place:
     return tuple(part for part in detail["loc"] if part != "[key]")
 
 
@@ -407,7 +415,7 @@ def _words(message: str) -> str:
     return message.removeprefix("Value error, ")
 
 
-def _line(lines: _Lines, place: _Place) -> int | None:
+def _line(lines: Lines, place: Place) -> int | None:
     """The line of the place, or of the nearest one above it that the file has."""
     spelled = _spelled(place)
     while spelled:
@@ -417,19 +425,19 @@ def _line(lines: _Lines, place: _Place) -> int | None:
     return None
 
 
-def _spelled(place: _Place) -> tuple[str, ...]:
+def _spelled(place: Place) -> tuple[str, ...]:
     # As a file has it: a key may be a number there, too.
     return tuple(map(str, place))
 
 
-def _dotted(place: _Place) -> str:
+def _dotted(place: Place) -> str:
     text = ""
     for part in place:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
     return text
 
 
-def _fields_at(place: _Place) -> Mapping[str, object]:
+def _fields_at(place: Place) -> Mapping[str, object]:
     known = _SECTIONS | _LISTS | _OF_AN_ENGINE
     names = [part for part in place if isinstance(part, str)]
     return (known[names[-1]] if names else Settings).model_fields

@@ -21,7 +21,8 @@ from tests.lab.sd import Server
 ENGINES: Final = 50
 CONTAINERS: Final = 100
 # Two threads watch an engine, and one serves.
-THREADS: Final = 2 * ENGINES + 1
+# Two an engine, the server's own, the one that keeps the history, and the one that reloads.
+THREADS: Final = 2 * ENGINES + 3
 RECONNECTS: Final = 20
 BURST: Final = 500
 RESTARTED: Final = 50
@@ -119,7 +120,10 @@ def test_an_engine_that_is_lost_again_and_again_costs_no_more(tmp_path: Path) ->
                 )
                 counts.add((threads(), descriptors()))
                 engines.drop(0)
-    assert len(counts) == 1
+    assert len({threads for threads, _ in counts}) == 1
+    # The file of the history may be open just then.
+    opened = {descriptors for _, descriptors in counts}
+    assert max(opened) - min(opened) <= 1
 
 
 def test_no_engine_waits_for_one_that_tells_a_burst_and_answers_nothing(

@@ -38,6 +38,7 @@ def test_without_any_setting_the_defaults_serve() -> None:
     # Zero configuration (promise 7): a change here changes what everybody runs.
     assert settings().model_dump() == {
         "listen": "0.0.0.0:9889",
+        "web_config": None,
         "log_level": "info",
         "log_format": "text",
         "data_dir": None,
@@ -53,7 +54,7 @@ def test_without_any_setting_the_defaults_serve() -> None:
         "accessories": False,
         "aliases": {"verify": False, "manage": False, "network": "kamal-sd"},
         "proxy": {"metrics_port": None, "state_file": None},
-        "relay": {"address": "", "timeout": 10.0, "max_size": 67_108_864},
+        "relay": {"address": "", "scheme": "http", "timeout": 10.0, "max_size": 67_108_864},
         "file_sd": None,
         "container_labels": (),
         "reload": {"http": False, "watch": True},
@@ -281,6 +282,39 @@ def test_where_others_reach_the_host_of_an_engine(
     given: Mapping[str, Any], reached_at: str
 ) -> None:
     assert EngineSettings(**given).reached_at == reached_at
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"username": "x"}, "has one of username and password_file; they go together"),
+        ({"password_file": "x"}, "has one of username and password_file; they go together"),
+        (
+            {"username": "x", "password_file": "x", "token_file": "x"},
+            "has token_file and username; keep one",
+        ),
+    ],
+)
+def test_a_peer_is_shown_one_thing(given: Mapping[str, Any], words: str) -> None:
+    found = problem(peers=[{"url": "https://a", **given}])
+    assert found == f"peers.0: Value error, {words}"
+
+
+@pytest.mark.parametrize(
+    ("listen", "is_so"),
+    [
+        ("127.0.0.1:1", True),
+        ("127.9.9.9:1", True),
+        ("localhost:1", True),
+        ("[::1]:1", True),
+        ("0.0.0.0:1", False),
+        ("[::]:1", False),
+        ("10.0.0.1:1", False),
+        ("web-1:1", False),
+    ],
+)
+def test_whether_it_is_heard_on_this_machine_alone(listen: str, is_so: bool) -> None:
+    assert settings(listen=listen).is_heard_here_alone == is_so
 
 
 # --- many engines ---

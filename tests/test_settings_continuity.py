@@ -45,7 +45,7 @@ def test_all_of_it_is_read_from_a_file(write: Write) -> None:
     assert (found.defaults.address, found.defaults.generations) == ("relay", "both")
     assert (found.roles[0].address, found.roles[0].generations) == ("ip", "current")
     assert found.relay.model_dump() == {
-        "address": "kamal-sd:9889", "timeout": 30.0, "max_size": 1000
+        "address": "kamal-sd:9889", "scheme": "http", "timeout": 30.0, "max_size": 1000
     }  # fmt: skip
     assert found.proxy.state_file == Path("/kamal-proxy/kamal-proxy.state")
     assert found.file_sd == Path("/targets/kamal-sd.json")
@@ -65,7 +65,7 @@ def test_and_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     found = load()
     assert (found.defaults.address, found.defaults.generations) == ("relay", "both")
     assert found.relay.model_dump() == {
-        "address": "kamal-sd:9889", "timeout": 30.0, "max_size": 1000
+        "address": "kamal-sd:9889", "scheme": "http", "timeout": 30.0, "max_size": 1000
     }  # fmt: skip
     assert (found.proxy.state_file, found.file_sd) == (Path("/state"), Path("/file"))
 

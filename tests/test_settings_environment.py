@@ -134,9 +134,9 @@ def test_a_wrong_docker_host_is_named(
     ("name", "words"),
     [
         ("KAMAL_SD_LISEN", "sets nothing; did you mean KAMAL_SD_LISTEN?"),
-        ("KAMAL_SD_XYZZY", "sets nothing; known are listen, log_level"),
+        ("KAMAL_SD_XYZZY", "sets nothing; known are listen, web_config"),
         ("KAMAL_SD_ROLE__0__PORT", "sets nothing; did you mean KAMAL_SD_ROLES?"),
-        ("KAMAL_SD_", "sets nothing; known are listen, log_level"),
+        ("KAMAL_SD_", "sets nothing; known are listen, web_config"),
     ],
 )
 def test_a_variable_that_sets_nothing_is_told(

@@ -100,7 +100,7 @@ def test_options_come_before_the_environment_and_that_before_the_file(
             2, "ovelap_limit", "is no setting; did you mean overlap_limit?", id="an unknown key",
         ),
         pytest.param(
-            "xyzzy: 1", 1, "xyzzy", "is no setting; known are listen, log_level, ", id="a stranger"
+            "xyzzy: 1", 1, "xyzzy", "is no setting; known are listen, web_config, ", id="a stranger"
         ),
         pytest.param(
             "defaults:\n  path: /m\n  prot: 9394",

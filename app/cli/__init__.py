@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from app import __revision__, __version__
+from app import __revision__, __version__, access
 from app.cli import alias, deployfile, status
 from app.cli.asking import ask_or_fail, chosen_of, filters_of
 from app.cli.health import UnhealthyError, ask_health
@@ -92,10 +92,9 @@ def serve(
     """
     source = Source(config, {"listen": listen} if listen else {})
     try:
-        settings = source.load()
+        run_server(source.load(), source)
     except SettingsError as error:
         fail(error, EXIT_FOUND)
-    run_server(settings, source)
 
 
 @cli.command(epilog="Example: kamal-sd demo --listen 127.0.0.1:9890")
@@ -232,6 +231,8 @@ def check(
     """
     try:
         settings = load(config)
+        if settings.web_config:
+            access.load(settings.web_config)
     except SettingsError as error:
         fail(error, EXIT_FOUND)
     urls = ", ".join(engine.url for engine in settings.engines)

@@ -1,14 +1,17 @@
 """Where the command line has its answers from: a running server, or the engines themselves."""
 
 import http.client
+import os
 import time
 import urllib.error
 import urllib.request
+from base64 import b64encode
 from collections.abc import Collection, Mapping
+from http import HTTPStatus
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar, cast
-from urllib.parse import urlencode
+from urllib.parse import unquote_to_bytes, urlencode
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -23,10 +26,12 @@ from app.engine.client import EngineError
 from app.engine.look import look
 from app.model import Snapshot
 from app.server import connect
-from app.settings import EngineSettings, Settings
+from app.settings import ENVIRONMENT_PREFIX, EngineSettings, Settings
 from app.settings_file import load
 
 _TIMEOUT_SECONDS = 10.0
+_TOKEN_VARIABLE = f"{ENVIRONMENT_PREFIX}TOKEN_FILE"
+_WITH_USER = "https://user:password@host:9889"
 _DOCUMENT = TypeAdapter(ExplainDocument)
 _WAIT = TypeAdapter(WaitDocument)
 
@@ -55,18 +60,29 @@ def ask(url: str | None, config: Path | None, filters: Filters) -> Answer:
     return _of_server(url, filters) if url else ask_engines(load(config), filters)
 
 
+class _Server(NamedTuple):
+    """A server to ask. Its URL has no password in it, and is told in errors."""
+
+    url: str
+    authorization: str = ""
+
+
 def _of_server(url: str, filters: Filters) -> Answer:
-    url = _checked(url)
+    server = _server(url)
     query = urlencode({name: sorted(values) for name, values in filters.items()}, doseq=True)
-    document = _read(_DOCUMENT, url, _get(f"{url}/explain"))
-    return Answer(document, _get(f"{url}/targets?{query}"))
+    document = _read(_DOCUMENT, server, _get(server, "/explain"))
+    return Answer(document, _get(server, f"/targets?{query}"))
 
 
-def _get(url: str, expected: Collection[int] = (), timeout: float = 0.0) -> bytes:
+def _get(server: _Server, path: str, expected: Collection[int] = (), timeout: float = 0.0) -> bytes:
     """The body of a good answer, or of one with an expected status."""
     timeout += _TIMEOUT_SECONDS
+    url = server.url + path
     try:
         request = urllib.request.Request(url, headers={"Accept": "application/json"})  # noqa: S310
+        if server.authorization:
+            # Whereto a server redirects is not told.
+            request.add_unredirected_header("Authorization", server.authorization)
         with urllib.request.urlopen(request, timeout=timeout) as response:  # noqa: S310
             return cast("bytes", response.read())
     except urllib.error.HTTPError as error:
@@ -74,6 +90,8 @@ def _get(url: str, expected: Collection[int] = (), timeout: float = 0.0) -> byte
             if error.code in expected:
                 return error.read()
             said = " ".join(error.read(500).decode(errors="replace").split())
+        if error.code == HTTPStatus.UNAUTHORIZED:
+            said += f"; write {_WITH_USER}, or name a token's file in {_TOKEN_VARIABLE}"
         raise SourceError(f"{url} answered {error.code}: {said}") from None
     except http.client.InvalidURL as error:
         raise SourceError(f"{url!r} is no address of a server: {error}") from None
@@ -89,25 +107,45 @@ def wait(url: str, filters: Filters, version: str, patience: float) -> WaitDocum
 
     Raises SourceError.
     """
-    url = _checked(url)
+    server = _server(url)
     query = [(name, value) for name, values in filters.items() for value in sorted(values)]
     query += [("version", version), ("timeout", f"{int(patience * 1000)}ms")]
-    answer = _get(f"{url}/wait?{urlencode(query)}", expected=(504,), timeout=patience)
-    return _read(_WAIT, url, answer)
+    answer = _get(server, f"/wait?{urlencode(query)}", expected=(504,), timeout=patience)
+    return _read(_WAIT, server, answer)
 
 
-def _checked(url: str) -> str:
+def _server(url: str) -> _Server:
+    """Whom the URL names, and what it is shown: the user in the URL, else the token of a file."""
     if not url.startswith(("http://", "https://")):
         raise SourceError(f"{url!r} is no address of a server; write http://host:9889")
-    return url.rstrip("/")
+    scheme, _, place = url.rstrip("/").partition("://")
+    authority, slash, path = place.partition("/")
+    user, _, authority = authority.rpartition("@")
+    return _Server(f"{scheme}://{authority}{slash}{path}", _authorization(user))
 
 
-def _read(kind: TypeAdapter[_T], url: str, answer: bytes) -> _T:
+def _authorization(user: str) -> str:
+    if user:
+        pair = b64encode(unquote_to_bytes(user)).decode()
+        return f"Basic {pair}"
+    file = os.environ.get(_TOKEN_VARIABLE)
+    if not file:
+        return ""
+    try:
+        return f"Bearer {Path(file).read_text(encoding='ascii').strip()}"
+    except OSError as error:
+        message = f"{_TOKEN_VARIABLE}: {file} cannot be read: {error.strerror}"
+        raise SourceError(message) from None
+    except UnicodeDecodeError:
+        raise SourceError(f"{_TOKEN_VARIABLE}: {file} has no token alone") from None
+
+
+def _read(kind: TypeAdapter[_T], server: _Server, answer: bytes) -> _T:
     try:
         return kind.validate_json(answer)
     except ValidationError:
         raise SourceError(
-            f"{url} answered, but not as kamal-sd does; write the address of its server"
+            f"{server.url} answered, but not as kamal-sd does; write the address of its server"
         ) from None
 
 

@@ -99,17 +99,18 @@ def seen_by(caller: Caller, peer: Peer, settings: Settings) -> Iterator[Decision
     authority = relay.authority(settings, caller)
     for decision in peer.decisions:
         if peer.is_relay and decision.target and relay.is_relayed(decision.target):
-            yield _chained(decision, decision.target, peer, authority)
+            scheme = settings.relay.scheme
+            yield _chained(decision, decision.target, peer, f"{scheme}://{authority}")
         else:
             yield decision
 
 
-def _chained(decision: Decision, target: TargetGroup, peer: Peer, authority: str) -> Decision:
-    """The decision with a target of this relay, behind which is the peer's."""
-    url = urlsplit(peer.url)
+def _chained(decision: Decision, target: TargetGroup, peer: Peer, here: str) -> Decision:
+    """The decision with a target of the relay `here`, behind which is the peer's."""
+    url, own = urlsplit(peer.url), urlsplit(here)
     return replace(
         decision,
-        target=TargetGroup((authority,), dict(target.labels) | {_SCHEME: "http"}),
+        target=TargetGroup((own.netloc,), dict(target.labels) | {_SCHEME: own.scheme}),
         upstream=Upstream(
             authority=url.netloc,
             scheme=url.scheme,

@@ -37,7 +37,8 @@ def with_target(
         if not is_kept:
             upstream = upstream_of(generation.container, endpoint, engine)
         endpoint = endpoint._replace(
-            path=relay.path_of(slot, endpoint.port.number, endpoint.lane), scheme="http"
+            path=relay.path_of(slot, endpoint.port.number, endpoint.lane),
+            scheme=settings.relay.scheme,
         )
     elif is_kept:
         kind, address = "none", nowhere(slot, endpoint.port.number)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,14 +12,23 @@ from fastapi.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import __version__
+from app.access import Access
 from app.metrics import Metrics, RequestMetrics
 from app.state import State
 from app.web import events, explain, operations, page, relay, targets, wait
 from app.web.apps import Apps
+from app.web.auth import Guard
 
 
-def create_app(state: State, reload: operations.Reload) -> FastAPI:
-    """The ASGI app that serves this state. Its `state.ending` is set before the server ends."""
+def create_app(
+    state: State,
+    reload: operations.Reload,
+    access: Callable[[], Access] | None = None,
+) -> FastAPI:
+    """The ASGI app that serves this state, to everybody where no `access` is told.
+
+    Its `state.ending` is set before the server ends.
+    """
     metrics = Metrics(state)
     apps = Apps(state)
     ending = asyncio.Event()
@@ -45,6 +54,9 @@ def create_app(state: State, reload: operations.Reload) -> FastAPI:
     app.include_router(wait.router(state))
     app.include_router(relay.router(state, apps, metrics.relay))
     app.include_router(operations.router(state, metrics, reload))
+    if access:
+        app.add_middleware(Guard, now=access, ending=ending)
+    # Around the guard, so that those who were refused are counted, too.
     app.add_middleware(_Timed, metrics=metrics.requests)
     app.state.ending = ending
     app.add_exception_handler(RequestValidationError, _bad_request)

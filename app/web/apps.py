@@ -16,6 +16,8 @@ import httpcore
 
 from app.discovery.relay import NEXT
 from app.model import Decision, Upstream
+from app.peer_credentials import CredentialsError, headers_for, tls_for
+from app.settings import PeerSettings
 from app.state import State, View
 from app.web.waiting import until
 
@@ -105,6 +107,7 @@ class Apps:
     ) -> AsyncIterator[httpcore.Response]:
         """The container's answer, as far as its head. Raises BrokenError, then and while it is
         read."""
+        peer = self._peer_at(upstream.authority) if upstream.is_peer else None
         greeted: list[httpcore.AsyncNetworkStream] = []
 
         async def check(event: str, info: Mapping[str, Any]) -> None:
@@ -118,16 +121,20 @@ class Apps:
 
         try:
             async with (
-                self._pool_of(_behind(decision)) as pool,
+                self._pool_of(_behind(decision), peer) as pool,
                 pool.stream(
                     "GET",
                     _url(upstream, query),
-                    headers=[*headers, (b"host", upstream.authority.encode())],
+                    headers=[
+                        *headers,
+                        (b"host", upstream.authority.encode()),
+                        *(headers_for(peer) if peer else ()),
+                    ],
                     extensions={"trace": check},
                 ) as response,
             ):
                 yield response
-        except _ERRORS as error:
+        except (*_ERRORS, CredentialsError) as error:
             place = f"{decision.container.name} at {upstream.authority}"
             raise BrokenError(f"{place}: {str(error) or type(error).__name__}") from None
         finally:
@@ -137,11 +144,19 @@ class Apps:
             if not _same(self.current(self._state.view, path), decision):
                 self._changed.set()
 
+    def _peer_at(self, authority: str) -> PeerSettings | None:
+        peers = self._state.settings.peers
+        return next((each for each in peers if urlsplit(each.url).netloc == authority), None)
+
     @asynccontextmanager
-    async def _pool_of(self, behind: str) -> AsyncIterator[httpcore.AsyncConnectionPool]:
+    async def _pool_of(
+        self, behind: str, peer: PeerSettings | None
+    ) -> AsyncIterator[httpcore.AsyncConnectionPool]:
         """The connections to a container or peer, which are not dropped as long as this lasts."""
         if behind not in self._pools:
-            self._pools[behind] = httpcore.AsyncConnectionPool(max_connections=None)
+            self._pools[behind] = httpcore.AsyncConnectionPool(
+                ssl_context=tls_for(peer) if peer else None, max_connections=None
+            )
         self._busy[behind] += 1
         try:
             yield self._pools[behind]

@@ -98,13 +98,18 @@ def test_watching_goes_on_until_ctrl_c(tmp_path: Path) -> None:
             [sys.executable, "-m", "app", *command],
             stdout=subprocess.PIPE,
             env=system_environment(PYTHONPATH=str(REPOSITORY), HOME=str(tmp_path)),
+            # A run in the background has Ctrl-C ignored, and its children with it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
-        end = time.monotonic() + 20
-        while sum("/explain" in line for line in place.requests) < 3:
-            assert time.monotonic() < end
-            time.sleep(0.05)
-        watching.send_signal(signal.SIGINT)
-        shown, _ = watching.communicate(timeout=10)
+        try:
+            end = time.monotonic() + 20
+            while sum("/explain" in line for line in place.requests) < 3:
+                assert time.monotonic() < end
+                time.sleep(0.05)
+            watching.send_signal(signal.SIGINT)
+            shown, _ = watching.communicate(timeout=10)
+        finally:
+            watching.kill()
     assert watching.returncode == 0
     assert b"shop-web" in shown
 

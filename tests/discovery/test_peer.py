@@ -195,9 +195,11 @@ def test_a_chain_goes_where_the_peer_is_served() -> None:
 
 
 def test_the_address_of_the_relay_in_the_settings_is_the_chains_too() -> None:
-    decision = chained(Caller(authority="a:1"), relay={"address": "sd:9889"})
+    given = {"address": "sd:9889", "scheme": "https"}
+    decision = chained(Caller(authority="a:1"), relay=given)
     assert decision.target
     assert decision.target.targets == ("sd:9889",)
+    assert decision.target.labels["__scheme__"] == "https"
 
 
 def test_a_chain_changes_nothing_that_is_not_relayed() -> None:

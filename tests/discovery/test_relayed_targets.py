@@ -59,6 +59,11 @@ def test_it_is_kamal_sd_at_a_path_of_the_slot() -> None:
     assert found.labels["__meta_docker_network_ip"] == "172.18.0.5"
 
 
+def test_it_has_the_scheme_at_which_kamal_sd_is_reached() -> None:
+    app = replace(OLD, labels=labels() | {"prometheus.scheme": "http"})
+    assert the_target(app, relay={"scheme": "https"}).labels["__scheme__"] == "https"
+
+
 @pytest.mark.parametrize(
     "shown",
     [

@@ -1,5 +1,6 @@
 """kamal-sd itself, as its user starts it."""
 
+import ssl
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 class Server(Process):
     """`kamal-sd serve`, on loopback as a rule, asking the engine at `docker_host`.
 
-    `env` adds variables or, with an empty value, takes the lab's own away.
+    `env` adds variables or, with an empty value, takes the lab's own away. With `tls` it is asked
+    by https, in that context.
     """
 
     def __init__(
@@ -28,10 +30,11 @@ class Server(Process):
         port: int | None = None,
         wait: bool = True,
         place: Place = HERE,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         listen = f"{place.address}:{port or free_port()}"
-        self.url = f"http://{listen}"
+        self.url = f"{'https' if tls else 'http'}://{listen}"
         self.data_dir = directory / "data"
         environment = system_environment(
             HOME=str(directory),
@@ -48,7 +51,9 @@ class Server(Process):
             env={name: value for name, value in environment.items() if value},
             cwd=directory,
         )
-        self._client = httpx.Client(base_url=self.url, timeout=10, trust_env=False)
+        self._client = httpx.Client(
+            base_url=self.url, timeout=10, trust_env=False, verify=tls or True
+        )
         if wait:
             self.wait_ready(self.ready)
 

@@ -1,12 +1,13 @@
 """The web app over a state whose clock stands still, asked without a network."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, Final
 
 import httpx
 
+from app.access import Access
 from app.model import Snapshot
 from app.state import State
 from app.web import create_app
@@ -32,6 +33,10 @@ class Site:
         checked = settings(**given)
         self.state = State(snapshots, checked, clock=lambda: self.now, history=history)
         self._transport = httpx.ASGITransport(create_app(self.state, Future))
+
+    def guard(self, access: Callable[[], Access]) -> None:
+        """Lets those alone ask that this says from now on."""
+        self._transport = httpx.ASGITransport(create_app(self.state, Future, access))
 
     def ask(
         self, path: str, headers: Mapping[str, str] | None = None, method: str = "GET"

@@ -42,9 +42,10 @@ def served(running: Served, app: App) -> Iterator[Served]:
 
 
 def series(served: Served) -> list[str]:
-    """The lines of /metrics without their values."""
+    """The lines of /metrics without their values, but for those of requests by their status."""
     text = served.ask("/metrics").body.decode()
-    return sorted(each.rpartition(" ")[0] for each in text.splitlines() if each[0] != "#")
+    lines = (each.rpartition(" ")[0] for each in text.splitlines() if each[0] != "#")
+    return sorted(each for each in lines if not each.startswith("kamal_sd_http_"))
 
 
 def test_results_bytes_and_durations_are_counted_by_slot(app: App, served: Served) -> None:
