@@ -10,7 +10,6 @@ from threading import Event as Flag
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from app import access, logs, server_tls
 from app.access import EVERYBODY, LiveAccess
@@ -18,6 +17,7 @@ from app.engine.client import DockerConnection
 from app.engine.session import Pace
 from app.engine.ssh import SshConnection
 from app.engine.tls import TlsFiles
+from app.protocol import Protocol, use_all_descriptors
 from app.reloader import Reloader
 from app.service import Connect, Service
 from app.settings import EngineSettings, Settings
@@ -74,6 +74,7 @@ def serve(settings: Settings, source: Source, connect: Connect = connect) -> Non
     stopping = Flag()
     # uvicorn gives the signal it stopped for to whoever had it before. SIGTERM is no failure.
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    use_all_descriptors()
     with ExitStack() as stack:
         stack.enter_context(suppress(KeyboardInterrupt))
         state, reloader = stack.enter_context(_running(settings, source, connect, live))
@@ -89,7 +90,7 @@ def serve(settings: Settings, source: Source, connect: Connect = connect) -> Non
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
-            **(_tls(live) if live and live.now.tls else {}),
+            **(_tls(live) if live and live.now.tls else {"http": Protocol}),
         )
         server = _Server(config, app.state.ending)
         # Between here and uvicorn's own handlers, too, a signal counts.
@@ -101,7 +102,7 @@ def serve(settings: Settings, source: Source, connect: Connect = connect) -> Non
 def _tls(live: LiveAccess) -> dict[str, Any]:
     """What uvicorn needs for TLS."""
 
-    class Protocol(H11Protocol):
+    class TlsProtocol(Protocol):
         """Hangs up on clients whose certificate has no name that is allowed."""
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -111,7 +112,7 @@ def _tls(live: LiveAccess) -> dict[str, Any]:
             if allowed and not server_tls.has_san(certificate, allowed):
                 transport.abort()
 
-    return {"http": Protocol, "ssl_context_factory": lambda *_: live.context()}
+    return {"http": TlsProtocol, "ssl_context_factory": lambda *_: live.context()}
 
 
 def _with_scheme(settings: Settings, live: LiveAccess | None) -> Settings:

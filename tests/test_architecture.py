@@ -30,7 +30,7 @@ DOWNWARDS = {
     },
     "server": {
         *("web", "service", "reloader", "logs", "engine", "state", "settings", "settings_file"),
-        *("access", "server_tls"),
+        *("access", "server_tls", "protocol"),
     },
     "reloader": {"state", "settings", "settings_file"},
     "service": {
@@ -38,6 +38,7 @@ DOWNWARDS = {
         *("discovery", "model", "settings"),
     },
     "logs": set(),
+    "protocol": set(),
     "access": {"server_tls", "web_config", "settings_file"},
     "server_tls": {"web_config", "settings_file"},
     "web_config": {"settings_file", "grammar"},
@@ -69,7 +70,8 @@ ROOMS = {
     "fastapi": {"web"},
     "httpcore": {"web", "peers"},
     "starlette": {"web"},
-    "uvicorn": {"server"},
+    "uvicorn": {"server", "protocol"},
+    "httptools": {"protocol"},
     "prometheus_client": {"metrics"},
     "bcrypt": {"web"},
     "pydantic": {"settings", "settings_file", "web_config", "storage", "peers", "cli"},

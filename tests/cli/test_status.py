@@ -95,11 +95,10 @@ def test_watching_goes_on_until_ctrl_c(tmp_path: Path) -> None:
     with server(site) as place:
         command = ["watch", "--url", url_of(place), "--interval", "50ms"]
         watching = subprocess.Popen(
-            [sys.executable, "-m", "app", *command],
+            # In the background Ctrl-C is ignored, by children too.
+            ["env", "--default-signal=INT", sys.executable, "-m", "app", *command],
             stdout=subprocess.PIPE,
             env=system_environment(PYTHONPATH=str(REPOSITORY), HOME=str(tmp_path)),
-            # A run in the background has Ctrl-C ignored, and its children with it.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         try:
             end = time.monotonic() + 20

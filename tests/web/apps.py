@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.discovery import relay
 from app.engine import ledger
 from app.model import Container, Slot, Snapshot
+from app.protocol import Protocol
 from app.server import _Server
 from app.state import State
 from app.web import create_app
@@ -57,7 +58,9 @@ class Answer(NamedTuple):
 class Served:
     """kamal-sd before an engine, the first. An exception that its server logs fails the test."""
 
-    def __init__(self, *containers: Container, **given: Any) -> None:
+    def __init__(
+        self, *containers: Container, http: type[Protocol] = Protocol, **given: Any
+    ) -> None:
         checked = settings(**given)
         self.now = NOW
         first, *others = (each.host for each in checked.engines)
@@ -66,7 +69,7 @@ class Served:
         self._listener = listener_at("127.0.0.1", 0)
         self.authority = f"127.0.0.1:{self._listener.getsockname()[1]}"
         app = create_app(self.state, Future)
-        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on")
+        config = uvicorn.Config(app, http=http, log_config=None, access_log=False, lifespan="on")
         self._server = _Server(config, app.state.ending)
         self._thread = threading.Thread(target=self._server.run, args=[[self._listener]])
         self._faults = _Faults(logging.ERROR)

@@ -53,8 +53,8 @@ NO_PATHS = {
     "an address": "/scrape/127.0.0.1:80/metrics",
     "an URL": "/scrape/http://127.0.0.1/metrics",
     "the address of a cloud": "/scrape/169.254.169.254/latest/meta-data",
-    "long": "/scrape/" + "x" * 50_000,
-    "deep": "/scrape" + "/x" * 20_000,
+    "long": "/scrape/" + "x" * 15_000,
+    "deep": "/scrape" + "/x" * 7_500,
 }
 
 
