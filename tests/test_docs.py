@@ -10,6 +10,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
+from app import web_config
 from app.cli import cli
 from app.deployfile import document, lint, roles
 from app.settings import Settings
@@ -49,6 +50,14 @@ def _blocks(page: Path) -> Iterator[Block]:
         yield Block(page.name, text.count("\n", 0, found.start()) + 1, found[1], found[2])
 
 
+def written(block: Block, path: Path) -> Path:
+    """The block as a file; what it names in /run/secrets is beside it."""
+    secret = path.with_name("secret")
+    secret.write_text("a-token-of-some-length\n", encoding="utf-8")
+    path.write_text(re.sub(r"/run/secrets/[\w-]+", str(secret), block.text), encoding="utf-8")
+    return path
+
+
 def anchors(page: Path) -> set[str]:
     """The anchors that GitHub gives to the headings."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
@@ -79,14 +88,15 @@ def test_the_page_of_the_settings_is_as_it_is_made() -> None:
 
 @pytest.mark.parametrize("block", blocks("yaml"), ids=str)
 def test_every_yaml_is_what_it_is_for(block: Block, tmp_path: Path) -> None:
-    path = tmp_path / "config.yml"
-    path.write_text(block.text, encoding="utf-8")
+    path = written(block, tmp_path / "config.yml")
     found: Mapping[str, Any] = yaml.safe_load(block.text)
     if {"servers", "accessories"} & set(found):
         app = roles.app_of(document.read("deploy.yml", "service: shop\n" + block.text))
         assert [each for each in lint.findings([app]) if each.severity == "error"] == []
     elif set(found) <= set(Settings.model_fields):
         assert load(path, environ={}) is not None
+    elif set(found) <= {"basic_auth_users", "kamal_sd"}:
+        assert web_config.load(path)
     else:
         assert set(found) <= {"scrape_configs", "relabel_configs", "global", "rule_files"}, found
 
@@ -97,8 +107,7 @@ def test_every_yaml_is_what_it_is_for(block: Block, tmp_path: Path) -> None:
 )
 def test_every_job_is_one(block: Block, tmp_path: Path) -> None:
     require("prometheus")
-    path = tmp_path / "prometheus.yml"
-    path.write_text(block.text, encoding="utf-8")
+    path = written(block, tmp_path / "prometheus.yml")
     assert "SUCCESS" in run(["promtool", "check", "config", path])
 
 

@@ -21,7 +21,7 @@ from tests.lab.certificates import Authority
 from tests.lab.process import run
 from tests.web_files import TOKENS, hashed, web_file, write_tokens
 
-EXAMPLE = Path(__file__).parent.parent / "web.example.yml"
+EXAMPLE = Path(__file__).parent.parent / "deploy" / "web.yml"
 HASH = hashed("x")
 
 
@@ -193,7 +193,7 @@ def test_a_key_with_a_passphrase_is_refused_and_nobody_is_asked_for_it(folder: P
     assert "not encrypted" in found.message
 
 
-# --- web.example.yml ---
+# --- deploy/web.yml ---
 
 
 def test_the_example_shows_every_key_and_nothing_else() -> None:
