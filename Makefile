@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 BENCH_READY := $(VENV)/.bench-ready
 RELEASE_READY := $(VENV)/.release-ready
 
-.PHONY: help demo run test test-engines bench-continuity bench-names bench-relay bench-hosts bench-growth check lint release lock clean
+.PHONY: help demo run test test-engines bench-continuity bench-names bench-relay bench-hosts bench-growth bench-page screenshots check lint release lock clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
@@ -41,6 +41,12 @@ bench-hosts: $(READY) ## What deploys to many hosts do to a Prometheus outside: 
 
 bench-growth: $(READY) ## What an event costs with up to 100 engines and 10,000 containers: 3 minutes
 	$(BIN)/python -m tests.bench.growth
+
+bench-page: $(READY) ## The page with 1,000 slots beside one with 10: 2 minutes (root on Debian)
+	$(BIN)/python -m tests.bench.page
+
+screenshots: $(READY) ## The pictures of the page in docs/ (root on Debian)
+	$(BIN)/python -m tests.lab.screenshots
 
 check: $(READY) ## Format, lint and types
 	$(BIN)/ruff format --check .

@@ -4,14 +4,16 @@ Nothing is configured but the label `prometheus.port` of the two roles in deploy
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any, NamedTuple, Self
 
 import pytest
+from playwright.sync_api import expect
 
 from tests import http_sd_reader
+from tests.lab.browser import chromium
 from tests.lab.kamal import App
 from tests.lab.prometheus import Prometheus, http_sd_job, promtool_check_sd
 from tests.lab.sd import REPOSITORY, Server
@@ -165,13 +167,14 @@ def test_a_life_of_deploys(town: Town) -> None:
     town.expect({"shop-web": "v1", "shop-job": "v1"})
     _assert_promtool_agrees(town)
 
-    with Sampler(town.server) as second_deploy:
+    with Sampler(town.server) as second_deploy, watching_page(town.server.url) as seen:
         output = app.deploy("v2")
         # The hook has waited for it, so there is nothing more to wait for.
         assert versions(town.server) == {"shop-web": "v2", "shop-job": "v2"}
         assert "Running /usr/bin/env .kamal/hooks/post-deploy" in output
         town.expect({"shop-web": "v2", "shop-job": "v2"})
     _assert_one_change_a_slot(second_deploy, "v1", "v2")
+    _assert_the_page_went_along(seen)
 
     with Sampler(town.server) as same_again:
         app.deploy("v2")
@@ -207,6 +210,44 @@ def test_a_life_of_deploys(town: Town) -> None:
 
     app.app_remove()
     town.expect({})
+
+
+SLOTS_TABLE = "table[aria-labelledby=slots]"
+
+
+@contextmanager
+def watching_page(url: str) -> Iterator[list[str]]:
+    """What the page's slots were, one after the other, without a reload. Filled in at the end."""
+    seen: list[str] = []
+    with chromium() as browser:
+        page = browser.new_page()
+        page.goto(url)
+        expect(page.locator("#live")).to_have_text("live")
+        page.evaluate(
+            """() => {
+              const slots = () => document.querySelector("table[aria-labelledby=slots]").innerText;
+              window.seen = [slots()];
+              const note = () => slots() === window.seen.at(-1) || window.seen.push(slots());
+              new MutationObserver(note).observe(document.getElementById("main"),
+                { subtree: true, childList: true, characterData: true });
+            }"""
+        )
+        yield seen
+        expect(page.locator(SLOTS_TABLE)).not_to_contain_text("next:")
+        # A page that was loaded again has not seen anything.
+        seen += page.evaluate("window.seen")
+
+
+def _assert_the_page_went_along(seen: list[str]) -> None:
+    """It showed the old version, then both generations of each role, and then the new one alone."""
+    assert "v1" in seen[0]
+    assert "next:" not in seen[0]
+    for slot in SLOTS:
+        both = [each for each in seen if f"next: {slot}-v2" in each]
+        assert both
+        assert all("deploying" in each for each in both)
+    assert "next:" not in seen[-1]
+    assert "v1" not in seen[-1].replace("took over from shop-web-v1", "")
 
 
 def _assert_one_change_a_slot(sampler: Sampler, old: str, new: str) -> None:

@@ -6,13 +6,13 @@ from importlib.resources import files
 from typing import Any, Final
 
 import pytest
-from playwright.sync_api import Browser, Page, Request, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Request, ViewportSize, expect
 
 from app.model import Container, Health
 from app.web import events
 from tests.builders import NOW, container, labels, snapshot, stopped
 from tests.discovery.test_aliases import on
-from tests.lab.packages import require
+from tests.lab.browser import chromium
 from tests.web.apps import NEW, OLD, Served, wait_for
 
 pytestmark = pytest.mark.real
@@ -45,14 +45,8 @@ WCAG: Final = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    require("chromium")
-    with sync_playwright() as playwright:
-        # Root has no sandbox; nothing but our own page is opened.
-        started = playwright.chromium.launch(
-            executable_path="/usr/bin/chromium", args=["--no-sandbox"]
-        )
+    with chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture
