@@ -1,4 +1,4 @@
-"""Every kind of engine in turn, and the table of what was seen of them.
+"""Every kind of engine in turn, several hosts at once, and the table of what was seen of engines.
 
 These tests take long and need other engines than `make test` has, so they are collected only where
 the command line names them: `make test-engines`, or `pytest tests/engines`.
