@@ -24,7 +24,7 @@ test: check $(READY) ## All the tests, on real engines (root on Debian)
 	$(BIN)/coverage report
 	$(BIN)/coverage report --include='app/discovery/*,app/deployfile/*,app/model.py,app/grammar.py,app/engine/ledger.py,app/engine/parse.py' --fail-under=100
 
-test-engines: $(READY) ## Other engines, many hosts, and docs/engines.md anew: 12 minutes (root on Debian)
+test-engines: $(READY) ## Other engines, many hosts, and docs/engines.md anew: 14 minutes (root on Debian)
 	$(BIN)/python -m pytest tests/engines --table docs/engines.md
 
 bench-continuity: $(BENCH_READY) ## What deploys do to time series, way by way: 40 minutes (root on Debian)
