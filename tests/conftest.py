@@ -21,8 +21,6 @@ hypothesis.settings.load_profile("kamal-sd")
 _REAL_FIXTURES = frozenset({"world", "engine"})
 _HINT = "Run these as root on Debian, or leave them out with: pytest -m 'not real'"
 _GRACE_SECONDS = 5.0
-# A server that is there for a whole module keeps one for ten seconds after the page was asked for.
-_IDLE = "AnyIO worker thread"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -88,7 +86,7 @@ def _no_thread_left() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
     deadline = time.monotonic() + _GRACE_SECONDS
-    while left := {each for each in threading.enumerate() if each.name != _IDLE} - before:
+    while left := set(threading.enumerate()) - before:
         if time.monotonic() > deadline:
             pytest.fail(f"threads left behind: {sorted(thread.name for thread in left)}")
         time.sleep(0.01)

@@ -17,7 +17,7 @@ HOST = "127.0.0.1"
 PLACES = frozenset({"host", "hosts", "role", "roles", "tag", "tags"})
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 # Kamal 2.11 prunes for all roles at once, and an engine refuses the second where the first takes
-# its time, as on a busy machine. A deploy is done by then; what shall go is asked for again.
+# its time, as on a busy machine. All else of a deploy is done by then; pruning is asked for again.
 PRUNED_AT_ONCE = "a prune operation is already running"
 
 Settings = Mapping[str, object]
@@ -118,9 +118,10 @@ class App:
             code = command.wait(timeout)
         output = COLOURS.sub("", command.log.read_text(errors="replace"))
         if code and PRUNED_AT_ONCE in output:
-            return (
-                output if args[0] == "deploy" else self.kamal(*args, check=check, timeout=timeout)
-            )
+            if args[0] != "deploy":
+                return self.kamal(*args, check=check, timeout=timeout)
+            self.kamal("prune", "containers", check=check, timeout=timeout)
+            return output
         if code and check:
             seconds = time.monotonic() - started
             raise LabError(

@@ -42,10 +42,9 @@ def served(running: Served, app: App) -> Iterator[Served]:
 
 
 def series(served: Served) -> list[str]:
-    """The lines of /metrics without their values, but for those of requests by their status."""
+    """The lines of /metrics without their values."""
     text = served.ask("/metrics").body.decode()
-    lines = (each.rpartition(" ")[0] for each in text.splitlines() if each[0] != "#")
-    return sorted(each for each in lines if not each.startswith("kamal_sd_http_"))
+    return sorted(each.rpartition(" ")[0] for each in text.splitlines() if each[0] != "#")
 
 
 def test_results_bytes_and_durations_are_counted_by_slot(app: App, served: Served) -> None:
@@ -67,6 +66,7 @@ def test_results_bytes_and_durations_are_counted_by_slot(app: App, served: Serve
 
 
 def test_whoever_asks_for_what_is_not_there_makes_no_series(served: Served) -> None:
+    assert served.ask(f"/scrape/-/shop-none/web/-/{PORT}").status == 404
     before = series(served)
     for number in range(20):
         assert served.ask(f"/scrape/-/shop{number}/web/-/{PORT}").status == 404
@@ -90,8 +90,7 @@ def test_the_counts_go_on_over_a_deploy(app: App, served: Served) -> None:
 
 
 def test_the_series_of_a_slot_that_is_gone_are_gone(app: App, served: Served) -> None:
-    before = series(served)
-    for number in range(100):
+    def come_and_go(number: int) -> None:
         service = f"pr-{number}"
         served.looked(container(f"{service}-web-v1", ip=app.ip, labels=labels(service)))
         assert served.ask(WEB_PATH.replace("shop", service)).status == 200
@@ -99,6 +98,12 @@ def test_the_series_of_a_slot_that_is_gone_are_gone(app: App, served: Served) ->
             served.died(f"{service}-web-v1")
             assert served.ask(WEB_PATH.replace("shop", service)).status == 503
         served.removed(f"{service}-web-v1")
+
+    # Each status has a series of its own, whoever's it was.
+    come_and_go(101)
+    before = series(served)
+    for number in range(100):
+        come_and_go(number)
     assert series(served) == before
     # It begins anew where one comes back.
     served.looked(container("pr-1-web-v1", ip=app.ip, labels=labels("pr-1")))
