@@ -6,12 +6,12 @@ import ssl
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event as Flag
-from threading import Lock, Thread
+from threading import Lock
 from types import MappingProxyType
 from typing import NamedTuple, Self
 
 from app import server_tls, web_config
+from app.polling import polling
 from app.settings_file import SettingsError
 from app.web_config import ALL_RIGHTS, Rights, WebFile
 
@@ -161,23 +161,8 @@ class _LatestContext(ssl.SSLContext):
 @contextmanager
 def following(live: LiveAccess, period: float = _PERIOD_SECONDS) -> Iterator[None]:
     """Looks at the file for as long as the context lasts."""
-    stopping = Flag()
-
-    def run() -> None:
-        while not stopping.wait(period):
-            try:
-                live.look()
-            except Exception:
-                # A thread that ends would leave an old certificate, without a word.
-                log.exception("looking at the web config file failed")
-
-    thread = Thread(target=run, name="web config", daemon=True)
-    thread.start()
-    try:
+    with polling(live.look, period, "web config"):
         yield
-    finally:
-        stopping.set()
-        thread.join()
 
 
 def _access(file: WebFile) -> Access:

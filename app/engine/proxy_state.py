@@ -11,8 +11,8 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event as Flag
-from threading import Thread
+
+from app.polling import polling
 
 log = logging.getLogger(__name__)
 
@@ -29,19 +29,8 @@ def following(
     """Reads the file at once and whenever it changes, as long as the context lasts."""
     reader = _Reader(path, publish)
     reader.look()
-    stopping = Flag()
-
-    def run() -> None:
-        while not stopping.wait(period):
-            reader.look()
-
-    thread = Thread(target=run, name="kamal-proxy state", daemon=True)
-    thread.start()
-    try:
+    with polling(reader.look, period, "kamal-proxy state"):
         yield
-    finally:
-        stopping.set()
-        thread.join()
 
 
 def parse(content: bytes) -> Active:
