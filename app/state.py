@@ -16,7 +16,7 @@ from app.discovery.endpoint import Caller
 from app.discovery.history import Change, Deploys, Entry, Scene, counted, entries, remembered
 from app.discovery.http_sd import Answer, Filters
 from app.discovery.labels import readable, scrub
-from app.model import AliasConflict, Decision, Reason, Slot, Snapshot
+from app.model import FAULTS, AliasConflict, Decision, Slot, Snapshot
 from app.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -203,16 +203,10 @@ class View:
 
     def refused(self) -> set[Slot]:
         """The slots in which something runs that is no target, for a reason that can be mended."""
-        refusals = (
-            Reason.NO_ADDRESS,
-            Reason.ALIAS_CONFLICT,
-            Reason.BAD_ENDPOINT,
-            Reason.DUPLICATE,
-        )
         found = {
             each.slot
             for each in self.decisions
-            if each.slot and each.container.running and each.reason in refusals
+            if each.slot and each.container.running and each.reason in FAULTS
         }
         return found - self.current().keys()
 
@@ -271,7 +265,7 @@ class State:
         """
         with self._lock:
             before = {*self._snapshots, *self._peers}
-            unlisted = {_origin(each) for each in self._all() if each.listed_at is None}
+            unlisted = self._unlisted()
             known = dict(self._snapshots)
             for each in snapshots:
                 # kamal-proxy's state is told apart from the engine, and once.
@@ -285,11 +279,13 @@ class State:
             self._peers = self._without_our_hosts(
                 {asked.url: heard[asked.url] for asked in settings.peers}
             )
-            # Where one goes, another may be the same by a new name, and its targets are missed.
+            # Where one goes, another may be the same by a new name, and its targets are missed; so
+            # they are where another engine takes the place of one that was listed.
             after = {*self._snapshots, *self._peers}
             is_more = before <= after
+            is_missed = not is_more or bool((before - unlisted) & self._unlisted())
             self._newcomers = self._newcomers & unlisted | (after - before if is_more else set())
-            if not is_more:
+            if is_missed:
                 self._grace_until = self._clock() + settings.startup_grace
             self._settings = settings
             self.settings_at, self.refusal = self._clock(), ""
@@ -384,6 +380,9 @@ class State:
 
     def _of_peers(self, but: str = "") -> Iterator[Snapshot]:
         return chain.from_iterable(of for url, of in self._peers.items() if url != but)
+
+    def _unlisted(self) -> set[str]:
+        return {_origin(each) for each in self._all() if each.listed_at is None}
 
     def _all(self) -> list[Snapshot]:
         return [*self._snapshots.values(), *self._of_peers()]

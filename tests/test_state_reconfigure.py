@@ -105,6 +105,15 @@ def test_what_may_be_one_that_is_gone_is_waited_for(clock: Clock) -> None:
     assert not kept.view.ready
 
 
+def test_one_in_the_place_of_another_that_was_listed_is_waited_for(clock: Clock) -> None:
+    kept = state(clock, snapshot(OLD, host="a"), snapshot(NEW, host="b"), engines=[A, B])
+    clock.now += 3600
+    kept.reconfigure(settings(engines=[A, {**B, "url": "unix:///other"}]), [Snapshot("b")])
+    assert kept.view.awaited() == ["b"]
+    clock.now += 30
+    assert (kept.view.ready, kept.view.unlisted) == (True, ["b"])
+
+
 def test_before_any_engine_was_listed_nothing_is_served(clock: Clock) -> None:
     kept = state(clock, Snapshot("a"), engines=[A])
     kept.reconfigure(settings(engines=[A, B]), [Snapshot("b")])
