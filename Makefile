@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 BENCH_READY := $(VENV)/.bench-ready
 RELEASE_READY := $(VENV)/.release-ready
 
-.PHONY: help demo run test test-engines bench-continuity bench-names bench-relay bench-hosts bench-growth bench-page screenshots check lint release lock clean
+.PHONY: help demo run test test-real test-made-up test-engines bench-continuity bench-names bench-relay bench-hosts bench-growth bench-page screenshots check lint release lock clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
@@ -17,12 +17,16 @@ demo: $(READY) ## A real deploy by the real Kamal, before your eyes (root on Deb
 run: $(READY) ## Serve from this machine's own engine
 	$(BIN)/kamal-sd serve
 
-test: check $(READY) ## All the tests, on real engines (root on Debian)
+test: check ## All the tests, on real engines (root on Debian)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line test-real test-made-up
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 	$(BIN)/coverage report --include='app/discovery/*,app/deployfile/*,app/model.py,app/grammar.py,app/engine/ledger.py,app/engine/parse.py' --fail-under=100
+
+# The halves of `make test`, side by side: the real programs are waited for, the others compute.
+test-real test-made-up: $(READY)
+	$(BIN)/coverage run -m pytest -m '$(if $(filter test-real,$@),real,not real)'
 
 test-engines: $(READY) ## Other engines, many hosts, and docs/engines.md anew: 14 minutes (root on Debian)
 	$(BIN)/python -m pytest tests/engines --table docs/engines.md

@@ -1,5 +1,6 @@
 """Debian packages that the lab needs."""
 
+import fcntl
 import os
 import shutil
 import sys
@@ -25,9 +26,14 @@ def installed(package: str) -> bool:
 
 def require(*packages: str) -> None:
     """Make sure that the packages are there; none of their services gets started."""
-    missing = [package for package in packages if not installed(package)]
-    if not missing:
+    if all(installed(package) for package in packages):
         return
+    with _taking_turns():
+        if missing := [package for package in packages if not installed(package)]:
+            _install(missing)
+
+
+def _install(missing: Sequence[str]) -> None:
     names = " ".join(missing)
     if shutil.which("apt-get") is None:
         raise LabError(f"the lab needs the Debian packages {names}, and this is no Debian machine")
@@ -39,7 +45,7 @@ def require(*packages: str) -> None:
     waiting = ("-o", "DPkg::Lock::Timeout=300")
     install = ["apt-get", "-qq", *waiting, "install", "--no-install-recommends", *missing]
     with services_kept_down():
-        run(["apt-get", "-qq", "update"], env=apt_environment(), timeout=300)
+        _refresh()
         run(install, env=apt_environment(), timeout=600)
     print(f" done in {time.monotonic() - started:.0f} s", file=sys.stderr)
 
@@ -62,8 +68,8 @@ def unpacked(package: str, folder: Path | None = None, options: Sequence[str] = 
             # A fresh machine has no lists yet, and old lists name files that are gone.
             if not options and not is_root():
                 raise
-            update = ["apt-get", "-qq", *options, "update"]
-            run(update, env=apt_environment(), timeout=300)
+            with _taking_turns():
+                _refresh(options)
             run(download, cwd=scratch, env=apt_environment(), timeout=300)
         run(["dpkg", "-x", next(scratch.glob("*.deb")), scratch / "files"])
         # Another run may have been quicker; its files are the same.
@@ -81,7 +87,8 @@ def mirror() -> str:
     found = run(targets, env=apt_environment())
     if "Debian main" not in found and is_root():
         # The label stands in the lists, which a fresh machine lacks.
-        run(["apt-get", "-qq", "update"], env=apt_environment(), timeout=300)
+        with _taking_turns():
+            _refresh()
         found = run(targets, env=apt_environment())
     for line in found.splitlines():
         label, _, rest = line.partition(" ")
@@ -93,6 +100,20 @@ def mirror() -> str:
 def apt_environment() -> dict[str, str]:
     """Return the caller's environment (a proxy may stand in it), less questions."""
     return os.environ | {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
+
+
+def _refresh(options: Sequence[str] = ()) -> None:
+    """Fetch the lists of what there is."""
+    run(["apt-get", "-qq", *options, "update"], env=apt_environment(), timeout=300)
+
+
+@contextmanager
+def _taking_turns() -> Iterator[None]:
+    """Keep the other half of `make test` from apt meanwhile, which does not wait for its lists."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "apt.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager
