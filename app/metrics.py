@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from enum import StrEnum
+from functools import cache
 
 from prometheus_client import (
     CollectorRegistry,
@@ -60,10 +61,11 @@ class RequestMetrics:
             ["handler", "code"],
             registry=registry,
         )
+        self._of = cache(self._seconds.labels)
 
     def observe(self, handler: str, code: int, seconds: float) -> None:
         """Counts one request."""
-        self._seconds.labels(handler, code).observe(seconds)
+        self._of(handler, code).observe(seconds)
 
 
 class RelayResult(StrEnum):

@@ -17,8 +17,14 @@ from typing import Any, ClassVar, NamedTuple
 
 import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 from uvicorn.server import ServerState
+
+from app import ready
 
 
 class Limits(NamedTuple):
@@ -86,7 +92,7 @@ class Protocol(HttpToolsProtocol):
         self._socket: socket.socket
         # Whether there was a request yet.
         self._is_begun = False
-        self._in_head = False
+        self._in_message = self._in_head = False
         self._head_size = 0
         self._refusal: _RefusedError | None = None
         # They end the connection where a request, or the taking of an answer, lasts too long.
@@ -173,8 +179,6 @@ class Protocol(HttpToolsProtocol):
         if self._refusal:
             return
         self._unset_keepalive_if_required()
-        if self._is_idle:
-            self._await_request()
         try:
             for start in range(0, len(data), _HEAD_PIECE):
                 self._read(data[start : start + _HEAD_PIECE])
@@ -190,6 +194,10 @@ class Protocol(HttpToolsProtocol):
             # It is answered in HTTP/1.1 all the same, and is the last: llhttp reads no further.
             self.cycle.keep_alive = False
             self._refuse(_RefusedError(HTTPStatus.BAD_REQUEST, "no other protocol is spoken here"))
+        else:
+            # A request that came in one piece, as nearly all do, needs no clock.
+            if self._in_message or (self._is_idle and not self.timeout_keep_alive_task):
+                self._await_request()
 
     def _read(self, piece: bytes) -> None:
         self.parser.feed_data(piece)
@@ -203,7 +211,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._in_head, self._head_size = True, 0
+        self._in_message, self._in_head, self._head_size = True, True, 0
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -220,7 +228,7 @@ class Protocol(HttpToolsProtocol):
         """Raises _RefusedError where HTTP has the server refuse what llhttp lets pass."""
         method, version = self.parser.get_method(), self.parser.get_http_version()
         hosts = [value for name, value in self.headers if name == b"host"]
-        length = next((value for name, value in self.headers if name == b"content-length"), b"0")
+        given = dict(self.headers)
         if version not in ("1.0", "1.1"):
             raise _RefusedError(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "HTTP/1.1 is spoken here")
         if len(hosts) > 1 or (not hosts and version == "1.1"):
@@ -229,9 +237,9 @@ class Protocol(HttpToolsProtocol):
             raise _RefusedError(HTTPStatus.BAD_REQUEST, "Host is no host")
         if method == b"CONNECT":
             raise _RefusedError(HTTPStatus.NOT_IMPLEMENTED, "this is no proxy")
-        if any(name == b"transfer-encoding" for name, _ in self.headers):
+        if b"transfer-encoding" in given:
             raise _RefusedError(HTTPStatus.LENGTH_REQUIRED, "a body needs a Content-Length here")
-        if int(length) > self.limits.body:
+        if int(given.get(b"content-length", b"0")) > self.limits.body:
             raise _RefusedError(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
                 f"the request's body has more than {self.limits.body} bytes",
@@ -239,16 +247,18 @@ class Protocol(HttpToolsProtocol):
 
     def _take_path(self) -> None:
         """Leaves the path and the query of the request's target. Raises _RefusedError."""
+        if self.url.startswith(b"/"):
+            return
         if self.parser.get_method() == b"OPTIONS" and self.url == b"*":
             self.url = b"/"
-        if site := _SITE.match(self.url):
-            self.url = self.url[site.end() :]
-            if not self.url.startswith(b"/"):
-                self.url = b"/" + self.url
-        if not self.url.startswith(b"/"):
+        elif site := _SITE.match(self.url):
+            path = self.url[site.end() :]
+            self.url = path if path.startswith(b"/") else b"/" + path
+        else:
             raise _RefusedError(HTTPStatus.BAD_REQUEST, "the request's target is no path")
 
     def on_message_complete(self) -> None:
+        self._in_message = False
         self._request_is_here()
         super().on_message_complete()
         if self.cycle.response_complete:
@@ -288,8 +298,12 @@ class Protocol(HttpToolsProtocol):
         cycle, is_old = self.cycle, scope["http_version"] == "1.0"
         if not self.flow.write_paused:
             self._answer_is_taken()
+        scope["extensions"] = {ready.EXTENSION: {}}
 
         async def send_pieces(message: _Message) -> None:
+            if message["type"] == ready.TYPE:
+                await self._send_ready(cycle, message)
+                return
             if is_old:
                 # It knows no chunks: an answer without a length ends with the connection.
                 cycle.chunked_encoding = False
@@ -308,7 +322,32 @@ class Protocol(HttpToolsProtocol):
         try:
             await self._routes(scope, receive, send_pieces)
         finally:
-            self.loop.call_soon(self._await_taking)
+            if self.transport.get_write_buffer_size() or not cycle.response_complete:
+                self.loop.call_soon(self._await_taking)
+
+    async def _send_ready(self, cycle: RequestResponseCycle, message: _Message) -> None:
+        """Sends a whole answer, its head together with its beginning, as `cycle.send` would."""
+        cycle.response_started = True
+        body = memoryview(message["body"])
+        beginning = [
+            STATUS_LINE[message["status"]],
+            *(b"%s: %s\r\n" % header for header in cycle.default_headers),
+            message["head"],
+            b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n",
+            body[:_ANSWER_PIECE],
+        ]
+        self.transport.write(b"".join(beginning))
+        for start in range(_ANSWER_PIECE, len(body), _ANSWER_PIECE):
+            if self.flow.write_paused:
+                await self.flow.drain()
+            if cycle.disconnected:
+                return
+            self.transport.write(body[start : start + _ANSWER_PIECE])
+        cycle.response_complete = True
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            self.transport.close()
+        cycle.on_response()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()

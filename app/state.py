@@ -1,11 +1,13 @@
 """The last snapshots, and the one immutable view of them that everything that answers reads."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
+from functools import cached_property
 from itertools import chain
 from threading import Lock
 from types import MappingProxyType
@@ -97,6 +99,12 @@ class View:
     def ready(self) -> bool:
         """Whether there is an answer about all engines."""
         return not self.awaited()
+
+    @cached_property
+    def listed_at(self) -> float:
+        """When the engine was listed that was listed longest ago; infinity before the first."""
+        known = (each.listed_at for each in self.snapshots if each.listed_at is not None)
+        return min(known, default=math.inf)
 
     @property
     def unlisted(self) -> list[str]:

@@ -38,7 +38,8 @@ DOWNWARDS = {
         *("discovery", "model", "settings"),
     },
     "logs": set(),
-    "protocol": set(),
+    "protocol": {"ready"},
+    "ready": set(),
     "polling": set(),
     "access": {"polling", "server_tls", "web_config", "settings_file"},
     "server_tls": {"web_config", "settings_file"},
@@ -47,7 +48,7 @@ DOWNWARDS = {
     "peer_credentials": {"settings"},
     "alias_keeper": {"state", "engine", "discovery"},
     "web": {
-        *("access", "web_config", "peer_credentials"),
+        *("access", "web_config", "peer_credentials", "ready"),
         *("state", "metrics", "discovery", "model", "settings", "grammar"),
     },
     "engine": {"polling", "model"},

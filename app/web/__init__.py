@@ -18,6 +18,7 @@ from app.state import State
 from app.web import events, explain, operations, page, relay, targets, wait
 from app.web.apps import Apps
 from app.web.auth import Guard
+from app.web.remembered import Remembered
 
 
 def create_app(
@@ -54,10 +55,11 @@ def create_app(
     app.include_router(wait.router(state))
     app.include_router(relay.router(state, apps, metrics.relay))
     app.include_router(operations.router(state, metrics, reload))
+    app.front = Remembered(app.behind, state)
     if access:
-        app.add_middleware(Guard, now=access, ending=ending)
+        app.front = Guard(app.front, now=access, ending=ending)
     # Around the guard, so that those who were refused are counted, too.
-    app.add_middleware(_Timed, metrics=metrics.requests)
+    app.front = _Timed(app.front, metrics.requests)
     app.state.ending = ending
     app.add_exception_handler(RequestValidationError, _bad_request)
     return app
@@ -79,8 +81,7 @@ class _Timed:
 
         async def noting(message: Message) -> None:
             nonlocal code
-            if message["type"] == "http.response.start":
-                code = message["status"]
+            code = message.get("status", code)
             await send(message)
 
         started = time.monotonic()
@@ -92,6 +93,17 @@ class _Timed:
 
 
 class _App(FastAPI):
+    """FastAPI, and in front of it what is spared all that FastAPI does for a request."""
+
+    front: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.front(scope, receive, send)
+
+    async def behind(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """FastAPI itself."""
+        await super().__call__(scope, receive, send)
+
     def openapi(self) -> dict[str, Any]:
         """The document, less the 422 that FastAPI adds: what is wrong is answered with 400 here."""
         document = super().openapi()

@@ -40,6 +40,8 @@ class Guard:
             return
         access = self._now()
         if access.headers:
+            # Where more headers are to come, an answer cannot be ready.
+            scope["extensions"] = {}
             send = _adding(access.headers, send)
         refusal = None
         if scope["path"] not in _OPEN:

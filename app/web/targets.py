@@ -20,6 +20,7 @@ from app.web.parameters import (
     wants_gzip,
 )
 
+PATH = "/targets"
 AGE_HEADER = "X-Kamal-SD-List-Age-Seconds"
 
 _PARAMETERS = (*FILTERS, "address", "generations")
@@ -81,7 +82,7 @@ def router(state: State) -> APIRouter:
             "ETag": etag,
             "Vary": "Accept-Encoding",
             "Cache-Control": "no-cache",
-            AGE_HEADER: f"{_oldest_list(view, state.now()):.1f}",
+            AGE_HEADER: list_age(view, state.now()),
             **unlisted_header(view.unlisted_of(filters)),
         }
         if _matches(request.headers.get("if-none-match", ""), etag):
@@ -91,9 +92,14 @@ def router(state: State) -> APIRouter:
         body = answer.gzipped if gzipped else answer.body
         return Response(body, media_type="application/json", headers=headers)
 
-    routes.add_api_route("/targets", targets, methods=["GET"], responses=_RESPONSES)
-    routes.add_api_route("/targets", targets, methods=["HEAD"], include_in_schema=False)
+    routes.add_api_route(PATH, targets, methods=["GET"], responses=_RESPONSES)
+    routes.add_api_route(PATH, targets, methods=["HEAD"], include_in_schema=False)
     return routes
+
+
+def list_age(view: View, now: float) -> str:
+    """The seconds since the list of that engine which was listed longest ago; for `AGE_HEADER`."""
+    return f"{max(0.0, now - view.listed_at):.1f}"
 
 
 def _not_ready(view: View, awaited: Collection[str]) -> Response:
@@ -104,11 +110,6 @@ def _not_ready(view: View, awaited: Collection[str]) -> Response:
     ]
     text = "no list of containers yet: " + "; ".join(waiting) + "\n"
     return PlainTextResponse(text, status_code=503, headers={"Retry-After": "5"})
-
-
-def _oldest_list(view: View, now: float) -> float:
-    ages = (now - each.listed_at for each in view.snapshots if each.listed_at is not None)
-    return max(0.0, *ages)
 
 
 def _matches(if_none_match: str, etag: str) -> bool:

@@ -1,0 +1,207 @@
+"""What is answered from memory: the same as was answered before, and never for a later view."""
+
+import re
+from collections.abc import Iterator, Mapping
+from http.client import HTTPMessage
+
+import pytest
+
+from app.access import Access
+from app.web import remembered
+from app.web.targets import AGE_HEADER
+from tests.builders import container, labels, snapshot, stopped
+from tests.web.apps import Answer, Served
+from tests.web.site import TOWN, Site, town
+from tests.web.test_hardening import connect, one_answer
+
+# As long as several pieces in which an answer is handed on.
+MANY = [container(f"shop{n}-web-v1", labels=labels(f"shop{n}")) for n in range(1000)]
+HEADERS: tuple[Mapping[str, str], ...] = (
+    {},
+    {"Accept-Encoding": "gzip"},
+    {"If-None-Match": "*"},
+    {"If-None-Match": '"another"'},
+)
+QUERIES = ("", "?role=web", "?role=web&service=shop7", "?address=ip&generations=both", "?role=none")
+
+
+class Counted:
+    """How often the app behind the memory was asked."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        asks = remembered.Remembered._ask
+
+        async def ask(*given: object) -> None:
+            self.count += 1
+            await asks(*given)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(remembered.Remembered, "_ask", ask)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Counted:
+    return Counted(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    with Served(*MANY) as running:
+        yield running
+
+
+def told(headers: HTTPMessage) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items() if name.lower() != "date"}
+
+
+def same(first: Answer, second: Answer) -> bool:
+    return (first.status, told(first.headers), first.body) == (
+        second.status,
+        told(second.headers),
+        second.body,
+    )
+
+
+@pytest.mark.parametrize("headers", HEADERS, ids=str)
+@pytest.mark.parametrize("query", QUERIES)
+def test_what_comes_from_memory_is_what_came_before(
+    served: Served, asked: Counted, query: str, headers: Mapping[str, str]
+) -> None:
+    first = served.ask(f"/targets{query}", headers)
+    count = asked.count
+    # Other headers do not matter.
+    second = served.ask(f"/targets{query}", {**headers, "User-Agent": "Prometheus/3.5.0"})
+    assert asked.count == count
+    assert same(first, second)
+
+
+@pytest.mark.parametrize("headers", HEADERS, ids=str)
+def test_so_it_is_where_the_server_takes_no_ready_answers(
+    asked: Counted, headers: Mapping[str, str]
+) -> None:
+    site = town()
+    first, second = (site.ask("/targets", headers) for _ in range(2))
+    assert asked.count == 1
+    assert (first.status_code, first.headers, first.content) == (
+        second.status_code,
+        second.headers,
+        second.content,
+    )
+
+
+def test_its_age_is_told_anew(served: Served) -> None:
+    served.begin_with(*MANY)
+    ages = []
+    for _ in range(3):
+        ages.append(float(served.ask("/targets").headers[AGE_HEADER]))
+        served.now += 1.5
+    assert ages == [0.0, 1.5, 3.0]
+
+
+def test_it_is_gone_with_the_view_that_it_was_made_of(asked: Counted) -> None:
+    site = town()
+    before = site.ask("/targets").content
+    site.state.publish(snapshot(stopped("shop-web-v2", 1.0), *TOWN[1:]))
+    after = [site.ask("/targets").content for _ in range(2)]
+    assert asked.count == 2
+    assert after[0] == after[1] != before
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "method"),
+    [
+        ("/targets?role=job", {}, "GET"),
+        ("/targets", {"Host": "elsewhere:1"}, "GET"),
+        ("/targets", {"Accept-Encoding": "gzip"}, "GET"),
+        ("/targets", {}, "HEAD"),
+        ("/explain", {}, "GET"),
+    ],
+)
+def test_whatever_matters_to_an_answer_tells_it_from_others(
+    path: str, headers: Mapping[str, str], method: str
+) -> None:
+    site, fresh = town(), town()
+    site.ask("/targets")
+    answer, right = (each.ask(path, headers, method) for each in (site, fresh))
+    assert (answer.headers, answer.content) == (right.headers, right.content)
+
+
+@pytest.mark.parametrize("query", ["?rolle=web", "?address=nowhere"])
+def test_a_refusal_is_not_kept(asked: Counted, query: str) -> None:
+    site = town()
+    assert {site.ask(f"/targets{query}").status_code for _ in range(2)} == {400}
+    assert asked.count == 2
+
+
+def test_before_the_first_list_nothing_is_kept(asked: Counted) -> None:
+    site = Site(snapshot(listed_at=None))
+    assert {site.ask("/targets").status_code for _ in range(2)} == {503}
+    assert asked.count == 2
+
+
+def test_only_so_many_are_kept(asked: Counted) -> None:
+    site = town()
+    for number in range(remembered._MOST_ANSWERS + 1):
+        site.ask(f"/targets?service=shop{number}")
+    assert asked.count == remembered._MOST_ANSWERS + 1
+    site.ask("/targets?service=shop0")
+    assert asked.count == remembered._MOST_ANSWERS + 2, "the first one was forgotten"
+
+
+def test_the_headers_of_the_web_config_file_are_added(asked: Counted) -> None:
+    site = town()
+    site.guard(lambda: Access(headers=((b"x-frame-options", b"deny"),)))
+    assert [site.ask("/targets").headers["x-frame-options"] for _ in range(2)] == ["deny", "deny"]
+    assert asked.count == 1
+
+
+def test_whoever_may_not_ask_gets_none_of_it() -> None:
+    site = town()
+    site.ask("/targets")
+    site.guard(lambda: Access(hosts=frozenset({"somewhere-else"})))
+    assert site.ask("/targets").status_code == 421
+
+
+def test_it_is_counted_as_what_it_is(served: Served) -> None:
+    def count() -> int:
+        text = served.ask("/metrics").body.decode()
+        line = (
+            r'^kamal_sd_http_request_duration_seconds_count\{code="200",handler="/targets"\} (.*)$'
+        )
+        found = re.search(line, text, re.MULTILINE)
+        return int(float(found[1])) if found else 0
+
+    before = count()
+    for _ in range(3):
+        served.ask("/targets?role=web")
+    assert count() == before + 3
+
+
+@pytest.mark.parametrize(
+    ("version", "headers", "stays"),
+    [
+        (b"1.1", b"", True),
+        (b"1.1", b"Connection: close\r\n", False),
+        (b"1.0", b"", False),
+    ],
+)
+def test_the_connection_ends_where_the_caller_wants_it_to(
+    served: Served, version: bytes, headers: bytes, stays: bool
+) -> None:
+    whole = served.ask("/targets").body
+    request = b"GET /targets HTTP/%s\r\nHost: %s\r\n%s\r\n" % (
+        version,
+        served.authority.encode(),
+        headers,
+    )
+    with connect(served.authority) as sock:
+        sock.sendall(request)
+        head, _, body = one_answer(sock).partition(b"\r\n\r\n")
+        assert body == whole
+        assert (b"connection: close" in head) == (not stays)
+        sock.settimeout(0.2)
+        if stays:
+            with pytest.raises(TimeoutError):
+                sock.recv(1)
+        else:
+            assert sock.recv(1) == b""
