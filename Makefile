@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 BENCH_READY := $(VENV)/.bench-ready
 RELEASE_READY := $(VENV)/.release-ready
 
-.PHONY: help demo run test test-real test-made-up test-engines bench-continuity bench-names bench-relay bench-hosts bench-growth bench-page screenshots check lint release lock clean
+.PHONY: help demo run test test-real test-made-up test-engines bench-continuity bench-names bench-relay bench-hosts bench-growth bench-page screenshots check lint release lock audit clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
@@ -72,6 +72,11 @@ lock: $(READY) ## Take the newest dependencies that pyproject.toml allows
 	$(BIN)/uv pip compile $(LOCK) pyproject.toml --upgrade --group bench -c requirements.lock -c requirements-dev.lock -o requirements-bench.lock
 	$(BIN)/uv pip compile $(LOCK) pyproject.toml --upgrade --group release -c requirements.lock -c requirements-dev.lock -o requirements-release.lock
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+
+audit: $(READY) ## Ask PyPI for known advisories on what is locked
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uvx --quiet pip-audit --strict --disable-pip --require-hashes $(LOCKS:%=-r %)
+LOCKS := requirements.lock requirements-dev.lock requirements-bench.lock requirements-release.lock
 
 clean: ## Remove what these targets made
 	rm -rf $(VENV) .cache .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

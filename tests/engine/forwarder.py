@@ -1,5 +1,6 @@
 """A unix socket in front of an engine's: it hands on everything, and writes down what was asked."""
 
+import re
 import socket
 import threading
 from contextlib import suppress
@@ -70,13 +71,19 @@ class Forwarder:
         server.close()
 
     def _read_requests(self, client: socket.socket, server: socket.socket) -> None:
-        # A GET has no body, so whatever follows a head is the next one.
-        head = b""
+        rest = b""
+        # How much of a body is still to come.
+        body = 0
         while part := client.recv(65_536):
-            head += part
-            while b"\r\n\r\n" in head:
-                request, _, head = head.partition(b"\r\n\r\n")
-                self.requests.append(request.decode().partition("\r\n")[0])
+            rest += part
+            while True:
+                rest, body = rest[body:], max(0, body - len(rest))
+                if b"\r\n\r\n" not in rest:
+                    break
+                head, _, rest = rest.partition(b"\r\n\r\n")
+                self.requests.append(head.decode().partition("\r\n")[0])
+                length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+                body = int(length[1]) if length else 0
             server.sendall(part)
 
     def __enter__(self) -> Self:
