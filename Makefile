@@ -5,8 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BENCH_READY := $(VENV)/.bench-ready
 RELEASE_READY := $(VENV)/.release-ready
+RIVALS := .cache/rivals
+RIVALS_READY := $(RIVALS)/.ready
 
-.PHONY: help demo run test test-real test-made-up test-engines bench-continuity bench-names bench-relay bench-hosts bench-growth bench-page screenshots check lint release lock audit clean
+.PHONY: help demo run test test-real test-made-up test-engines bench bench-continuity bench-names bench-hosts bench-growth bench-page screenshots check lint release lock audit clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
@@ -31,14 +33,14 @@ test-real test-made-up: $(READY)
 test-engines: $(READY) ## Other engines, many hosts, and docs/engines.md anew: 14 minutes (root on Debian)
 	$(BIN)/python -m pytest tests/engines --table docs/engines.md
 
+bench: $(BENCH_READY) $(RIVALS_READY) ## How fast it is, beside others; docs/speed.md anew: 15 minutes (root on Debian)
+	$(BIN)/python -m tests.bench.speed $(BENCH)
+
 bench-continuity: $(BENCH_READY) ## What deploys do to time series, way by way: 40 minutes (root on Debian)
 	$(BIN)/python -m tests.bench $(BENCH)
 
 bench-names: $(READY) ## What managed names do while Kamal deploys: 10 minutes (root on Debian)
 	$(BIN)/python -m tests.bench.names $(BENCH)
-
-bench-relay: $(READY) ## What a scrape costs through the relay
-	$(BIN)/python -m tests.bench.relay
 
 bench-hosts: $(READY) ## What deploys to many hosts do to a Prometheus outside: 5 minutes (root on Debian)
 	$(BIN)/python -m tests.bench.hosts $(BENCH)
@@ -71,6 +73,7 @@ lock: $(READY) ## Take the newest dependencies that pyproject.toml allows
 	$(BIN)/uv pip compile $(LOCK) pyproject.toml --upgrade --group dev -c requirements.lock -o requirements-dev.lock
 	$(BIN)/uv pip compile $(LOCK) pyproject.toml --upgrade --group bench -c requirements.lock -c requirements-dev.lock -o requirements-bench.lock
 	$(BIN)/uv pip compile $(LOCK) pyproject.toml --upgrade --group release -c requirements.lock -c requirements-dev.lock -o requirements-release.lock
+	$(BIN)/uv pip compile $(LOCK) --upgrade --group rivals -o requirements-rivals.lock
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 audit: $(READY) ## Ask PyPI for known advisories on what is locked
@@ -96,6 +99,12 @@ $(READY): requirements-dev.lock pyproject.toml
 
 $(BENCH_READY): $(READY) requirements-bench.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
+	@touch $@
+
+# What stands beside kamal-sd in `make bench` has dependencies of its own.
+$(RIVALS_READY): requirements-rivals.lock
+	$(PYTHON) -m venv $(RIVALS)
+	$(RIVALS)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-rivals.lock
 	@touch $@
 
 $(RELEASE_READY): $(READY) requirements-release.lock

@@ -48,12 +48,13 @@ def create_app(
         redoc_url=None,
         lifespan=lifespan,
     )
+    # Routes are tried in their order, and no path is asked for as often as the relay's.
+    app.include_router(relay.router(state, apps, metrics.relay))
     app.include_router(targets.router(state))
     app.include_router(explain.router(state))
     app.include_router(events.router(state, ending))
     app.include_router(page.router(state))
     app.include_router(wait.router(state))
-    app.include_router(relay.router(state, apps, metrics.relay))
     app.include_router(operations.router(state, metrics, reload))
     app.front = Remembered(app.behind, state)
     if access:

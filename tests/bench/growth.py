@@ -26,6 +26,7 @@ from app.model import Container, Network, Snapshot
 from app.settings import Settings
 from app.state import State
 from tests.bench import machine
+from tests.bench.rounds import Row
 from tests.bench.simulated import Engines, Event, host_of, ip_of, service_of
 from tests.builders import container, identity, labels, settings, snapshot
 from tests.lab.sd import Server
@@ -264,22 +265,47 @@ def _milliseconds(values: Sequence[float]) -> float:
     return statistics.median(values) * 1000
 
 
-def main() -> None:
-    """Measure, and print the tables."""
+class Grown(NamedTuple):
+    """The tables in Markdown, and what the goals are about."""
+
+    tables: str
+    rows: list[Row]
+
+
+def grown() -> Grown:
+    """All of it."""
     allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed))
     with tempfile.TemporaryDirectory(prefix="growth-") as name, ExitStack() as stack:
         lives = [Live(size, Path(name) / f"{number}", stack) for number, size in enumerate(SIZES)]
         found = measured(lives)
-        print(table(lives, found))
-        print(slopes(lives, found))
         many = next(live for live in lives if live.size == Size(50, 100))
-        for what, seconds in beside_a_burst(many).items():
-            print(
-                f"a death served, 5,000 containers on 50 engines, {what}: {seconds * 1000:.1f} ms"
-            )
-        print("\n".join(f"{what}: {value}" for what, value in machine.description().items()))
-        print(f"load at the end: {os.getloadavg()[0]:.1f}")
+        burst = beside_a_burst(many)
+        told = "".join(
+            f"- a death served, 5,000 containers on 50 engines, {what}: {seconds * 1000:.1f} ms\n"
+            for what, seconds in burst.items()
+        )
+        tables = f"{table(lives, found)}\n{slopes(lives, found)}\n{told}"
+    return Grown(tables, rows(found[SIZES[0]], found[SIZES[-1]]))
+
+
+def rows(few: Measures, many: Measures) -> list[Row]:
+    """One change among 10,000 containers, beside the same among 10."""
+    decided, alone = (_milliseconds(each["state and decision"]) for each in (many, few))
+    made = _milliseconds(many["bytes"])
+    what = "one change among 10,000 on 100 engines"
+    beside = f"{alone:.2f} ms among 10"
+    return [
+        Row(f"{what}: state, decision", f"{decided:.2f} ms", beside, decided / alone, "times", 2),
+        Row(f"{what}: bytes", f"{made:.2f} ms", "", made, "ms", 10),
+    ]
+
+
+def main() -> None:
+    """Measure, and print the tables."""
+    print(grown().tables)
+    print("\n".join(f"{what}: {value}" for what, value in machine.description().items()))
+    print(f"load at the end: {os.getloadavg()[0]:.1f}")
 
 
 if __name__ == "__main__":

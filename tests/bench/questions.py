@@ -124,8 +124,10 @@ def _running(
         process.stop()
 
 
-def asked(fleet: Fleet, folder: Path, idle: float = IDLE_SECONDS) -> list[Row]:
-    """The calls of the engine's API by requests, and by a time without any; beside the route's."""
+def asked(
+    fleet: Fleet, folder: Path, idle: float = IDLE_SECONDS, requests: int = REQUESTS
+) -> list[Row]:
+    """The calls of the engine's API by so many requests to each path, and by a time without any."""
     folder.mkdir()
     with ExitStack() as stack:
         ours = stack.enter_context(Forwarder(folder / "ours", fleet.socket))
@@ -133,7 +135,7 @@ def asked(fleet: Fleet, folder: Path, idle: float = IDLE_SECONDS) -> list[Row]:
         server = stack.enter_context(Server(folder / "sd", ours.url))
         route = stack.enter_context(asking_route(folder, theirs.url))
         before = len(ours.requests)
-        for path in PATHS * REQUESTS:
+        for path in PATHS * requests:
             server.get(path)
         by_requests = len(ours.requests) - before
         httpx.get(f"{route}/targets", timeout=60).raise_for_status()
@@ -145,9 +147,9 @@ def asked(fleet: Fleet, folder: Path, idle: float = IDLE_SECONDS) -> list[Row]:
         by_idling = len(ours.requests) - before
     count = len(fleet.ids)
     beside = f"{by_route}, docker-py in a route, {count} containers"
-    requests = f"engine calls by {len(PATHS) * REQUESTS} requests"
+    what = f"engine calls by {len(PATHS) * requests} requests"
     return [
-        Row(requests, str(by_requests), beside, by_requests, "calls", 0),
+        Row(what, str(by_requests), beside, by_requests, "calls", 0),
         Row(f"engine calls in {idle:g} s without any", str(by_idling), "-", by_idling, "calls", 2),
     ]
 

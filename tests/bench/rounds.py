@@ -12,7 +12,8 @@ Rounds = Mapping[str, Sequence[float]]
 class Row(NamedTuple):
     """What was measured of kamal-sd, what beside it, and what was to be reached.
 
-    `figure` is what the goal is about: a ratio, or a time in the unit that `of` names.
+    `figure` is what the goal is about: a ratio or a number of what `of` names. Without a goal the
+    row is for comparison.
     """
 
     what: str
@@ -20,18 +21,29 @@ class Row(NamedTuple):
     beside: str
     figure: float
     of: str
-    goal: float
+    goal: float | None = None
     at_least: bool = False
 
     @property
     def is_reached(self) -> bool:
         """Whether the figure is on the right side of the goal."""
+        if self.goal is None:
+            return True
         return self.figure >= self.goal if self.at_least else self.figure <= self.goal
 
     @property
-    def wanted(self) -> str:
-        """The goal in words."""
-        return f"{'at least' if self.at_least else 'at most'} {self.goal:g}"
+    def cells(self) -> tuple[str, ...]:
+        """What stands in a table, below `HEADINGS`."""
+        digits = 0 if self.figure >= 100 else 1 if self.figure >= 10 else 2
+        wanted, reached = "", ""
+        if self.goal is not None:
+            wanted = f"{'at least' if self.at_least else 'at most'} {self.goal:g}"
+            reached = "yes" if self.is_reached else "**no**"
+        figure = f"{self.figure:,.{digits}f} {self.of}"
+        return self.what, self.ours, self.beside, figure, wanted, reached
+
+
+HEADINGS: Final = ("what", "kamal-sd", "beside it", "comes to", "to reach", "reached")
 
 
 def rounds_of(ways: Mapping[str, Callable[[], float]], rounds: int = ROUNDS) -> Rounds:

@@ -68,7 +68,7 @@ def rows(size: str, found: Rounds) -> list[Row]:
             f"{statistics.median(theirs):,.0f}/s, raw ASGI",
             median_ratio(ours, theirs),
             "of raw ASGI",
-            goals.get(name, 0.0),
+            goals.get(name),
             at_least=True,
         )
         for name, ours in found.items()
