@@ -47,9 +47,9 @@ class Limits(NamedTuple):
 
 
 # A head is measured, and an answer handed on, in pieces of these sizes.
-_HEAD_PIECE, _ANSWER_PIECE = 4 * 1024, 32 * 1024
+_HEAD_PIECE, _ANSWER_PIECE = 4 * 1024, 64 * 1024
 # The kernel would else take 4 MB for each client that does not read.
-_KERNEL_BYTES = 128 * 1024
+_KERNEL_BYTES = 256 * 1024
 _NO_LINGERING = struct.pack("ii", 1, 0)
 # After it, one who has just come has been listened to.
 _GRACE_SECONDS = 0.1
@@ -313,6 +313,8 @@ class Protocol(HttpToolsProtocol):
             body = message.get("body", b"")
             for start in range(0, len(body) or 1, _ANSWER_PIECE):
                 end = start + _ANSWER_PIECE
+                if self._has_left(cycle):
+                    return
                 piece = body[start:end]
                 if is_old:
                     cycle.expected_content_length = len(piece)
@@ -340,7 +342,7 @@ class Protocol(HttpToolsProtocol):
         for start in range(_ANSWER_PIECE, len(body), _ANSWER_PIECE):
             if self.flow.write_paused:
                 await self.flow.drain()
-            if cycle.disconnected:
+            if self._has_left(cycle):
                 return
             self.transport.write(body[start : start + _ANSWER_PIECE])
         cycle.response_complete = True
@@ -348,6 +350,11 @@ class Protocol(HttpToolsProtocol):
         if not cycle.keep_alive:
             self.transport.close()
         cycle.on_response()
+
+    def _has_left(self, cycle: RequestResponseCycle) -> bool:
+        """Whether the client is gone. It is seen by a write; uvicorn hears of it a little later."""
+        cycle.disconnected |= self.transport.is_closing()
+        return cycle.disconnected
 
     def on_response_complete(self) -> None:
         super().on_response_complete()

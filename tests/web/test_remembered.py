@@ -12,6 +12,7 @@ from app.web.targets import AGE_HEADER
 from tests.builders import container, labels, snapshot, stopped
 from tests.web.apps import Answer, Served
 from tests.web.site import TOWN, Site, town
+from tests.web.sockets import reset
 from tests.web.test_hardening import connect, one_answer
 
 # As long as several pieces in which an answer is handed on.
@@ -205,3 +206,16 @@ def test_the_connection_ends_where_the_caller_wants_it_to(
                 sock.recv(1)
         else:
             assert sock.recv(1) == b""
+
+
+@pytest.mark.parametrize("path", ["/targets", "/explain"])
+def test_a_client_that_leaves_in_the_middle_is_not_written_to(
+    served: Served, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    served.ask(path)
+    with connect(served.authority) as sock:
+        sock.sendall(b"GET %s HTTP/1.1\r\nHost: kamal-sd\r\n\r\n" % path.encode())
+        sock.recv(1)
+        reset(sock)
+    assert served.ask("/-/healthy").status == 200
+    assert [each.getMessage() for each in caplog.records] == []
