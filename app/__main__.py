@@ -1,7 +1,6 @@
 """`kamal-sd`, and `python -m app`, which is the same."""
 
 import gc
-from importlib import import_module
 
 
 def main() -> None:
@@ -9,7 +8,8 @@ def main() -> None:
     # What the imports make stays for good. To search it for garbage again and again would take a
     # fifth of the time until the first answer.
     gc.disable()
-    cli = import_module("app.cli")
+    from app import cli
+
     gc.freeze()
     gc.enable()
     cli.main()

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from types import MappingProxyType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from app import server_tls, web_config
 from app.polling import polling
@@ -123,39 +123,6 @@ class LiveAccess:
 
     def _stamps(self) -> object:
         return [_stamp(each) for each in self._files]
-
-    def context(self) -> ssl.SSLContext:
-        """A context whose next connection has the certificates of that time."""
-        return _LatestContext(self)
-
-
-class _LatestContext(ssl.SSLContext):
-    """Hands each connection to the context that holds when it begins.
-
-    A context cannot take back a CA, and half of a new pair must never be in it: each change of the
-    file makes a whole new one.
-    """
-
-    _live: LiveAccess
-
-    def __new__(cls, _live: LiveAccess) -> Self:
-        return super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
-
-    def __init__(self, live: LiveAccess) -> None:
-        self._live = live
-
-    def wrap_bio(
-        self,
-        incoming: ssl.MemoryBIO,
-        outgoing: ssl.MemoryBIO,
-        server_side: bool = False,
-        server_hostname: str | bytes | None = None,
-        session: ssl.SSLSession | None = None,
-    ) -> ssl.SSLObject:
-        """As asyncio begins a connection."""
-        context = self._live.now.tls
-        assert context is not None  # noqa: S101 - TLS stays on
-        return context.wrap_bio(incoming, outgoing, server_side, server_hostname, session)
 
 
 @contextmanager

@@ -10,8 +10,10 @@ import asyncio
 import re
 import resource
 import socket
+import ssl
 import struct
-from collections.abc import Awaitable, Callable
+from abc import abstractmethod
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any, ClassVar, NamedTuple
 
@@ -47,9 +49,9 @@ class Limits(NamedTuple):
 
 
 # A head is measured, and an answer handed on, in pieces of these sizes.
-_HEAD_PIECE, _ANSWER_PIECE = 4 * 1024, 64 * 1024
+_HEAD_PIECE, _ANSWER_PIECE = 4 * 1024, 32 * 1024
 # The kernel would else take 4 MB for each client that does not read.
-_KERNEL_BYTES = 256 * 1024
+_KERNEL_BYTES = 128 * 1024
 _NO_LINGERING = struct.pack("ii", 1, 0)
 # After it, one who has just come has been listened to.
 _GRACE_SECONDS = 0.1
@@ -90,6 +92,8 @@ class Protocol(HttpToolsProtocol):
         self._routes = self.app
         self.app = self._answer
         self._socket: socket.socket
+        # What TLS is spoken over; else it is the transport itself.
+        self._wire: asyncio.Transport
         # Whether there was a request yet.
         self._is_begun = False
         self._in_message = self._in_head = False
@@ -104,6 +108,8 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._wire = transport
+        transport.set_write_buffer_limits(_ANSWER_PIECE)
         self._socket = transport.get_extra_info("socket")
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _KERNEL_BYTES)
         self._await_request()
@@ -134,7 +140,7 @@ class Protocol(HttpToolsProtocol):
             # What came later may not have been listened to; it makes room in its own time.
             if since <= then:
                 each.let_go()
-        if not waiting:
+        if not waiting and self in self.connections:
             self.let_go()
 
     def _others(self) -> list["Protocol"]:
@@ -158,7 +164,7 @@ class Protocol(HttpToolsProtocol):
         self.connections.discard(self)
         # The kernel would else keep for the client what it has taken.
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
-        self.transport.abort()
+        self._wire.abort()
 
     # The request
 
@@ -324,7 +330,7 @@ class Protocol(HttpToolsProtocol):
         try:
             await self._routes(scope, receive, send_pieces)
         finally:
-            if self.transport.get_write_buffer_size() or not cycle.response_complete:
+            if self._wire.get_write_buffer_size() or not cycle.response_complete:
                 self.loop.call_soon(self._await_taking)
 
     async def _send_ready(self, cycle: RequestResponseCycle, message: _Message) -> None:
@@ -371,7 +377,7 @@ class Protocol(HttpToolsProtocol):
         self._answer_is_taken()
 
     def _await_taking(self) -> None:
-        if self._unread is None and self.transport.get_write_buffer_size():
+        if self._unread is None and self._wire.get_write_buffer_size():
             self._unread = self._later(self.limits.unread, self._is_not_read)
 
     def _is_slowly_read(self) -> None:
@@ -382,7 +388,7 @@ class Protocol(HttpToolsProtocol):
             min(slow, key=lambda each: each.taking_until).let_go()
 
     def _is_not_read(self) -> None:
-        if self.transport.get_write_buffer_size():
+        if self._wire.get_write_buffer_size():
             self.let_go()
 
     @property
@@ -395,6 +401,64 @@ class Protocol(HttpToolsProtocol):
         if self._unread:
             self._unread.cancel()
             self._unread = None
+
+
+class TlsProtocol(Protocol):
+    """One connection over TLS. Its greeting is a part of the first request, and counts as such.
+
+    asyncio's own servers tell nobody of a connection before the greeting is over, for which they
+    wait a minute.
+    """
+
+    _is_greeted = False
+    _early = b""
+
+    @property
+    @abstractmethod
+    def context(self) -> ssl.SSLContext:
+        """What a connection begins with."""
+
+    @abstractmethod
+    def is_welcome(self, certificate: Mapping[str, Any]) -> bool:
+        """Whether a client may stay. The certificate is as ssl.SSLSocket.getpeercert has it."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        # What comes now is no HTTP.
+        transport.pause_reading()
+        self._greeting = self.loop.create_task(self._greet(transport))
+
+    async def _greet(self, transport: asyncio.Transport) -> None:
+        try:
+            tls = await self.loop.start_tls(
+                transport,
+                self,
+                self.context,
+                server_side=True,
+                ssl_shutdown_timeout=self.limits.receive,
+            )
+        except OSError:
+            tls = None
+        if tls is None:
+            # asyncio does not always tell of an end before the beginning.
+            self.connection_lost(None)
+            return
+        HttpToolsProtocol.connection_made(self, tls)
+        # asyncio would keep half a megabyte for each.
+        tls.set_write_buffer_limits(_KERNEL_BYTES)
+        if not self.is_welcome(tls.get_extra_info("peercert") or {}):
+            self.let_go()
+            return
+        self._is_greeted = True
+        if self._early:
+            self.data_received(self._early)
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_greeted:
+            super().data_received(data)
+        else:
+            # It came along with the end of the greeting.
+            self._early += data
 
 
 def use_all_descriptors() -> None:

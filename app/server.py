@@ -4,7 +4,9 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Iterator
+import ssl
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from threading import Event as Flag
 from typing import Any
@@ -17,7 +19,7 @@ from app.engine.client import DockerConnection
 from app.engine.session import Pace
 from app.engine.ssh import SshConnection
 from app.engine.tls import TlsFiles
-from app.protocol import Protocol, use_all_descriptors
+from app.protocol import Protocol, TlsProtocol, use_all_descriptors
 from app.reloader import Reloader
 from app.service import Connect, Service
 from app.settings import EngineSettings, Settings
@@ -35,6 +37,10 @@ SILENCE_SECONDS = 600.0
 # kill.
 _SHUTDOWN_SECONDS = 5
 
+# How long a thread that computes keeps the loop waiting, after each call that the loop makes to the
+# kernel. Python's own 5 ms would make an answer of 30 pieces last for 150.
+_SWITCH_SECONDS = 0.0005
+
 
 class _Server(uvicorn.Server):
     """A server that tells its app of the end, which streams that have none wait for."""
@@ -42,6 +48,12 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, ending: asyncio.Event) -> None:
         super().__init__(config)
         self._ending = ending
+
+    def _log_started_message(self, _listeners: Sequence[socket.SocketType]) -> None:
+        # uvicorn knows of no TLS here.
+        is_tls = issubclass(self.config.http_protocol_class, TlsProtocol)
+        host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
+        log.info("listening at %s://%s:%d", "https" if is_tls else "http", host, self.config.port)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._ending.set()
@@ -75,6 +87,7 @@ def serve(settings: Settings, source: Source, connect: Connect = connect) -> Non
     # uvicorn gives the signal it stopped for to whoever had it before. SIGTERM is no failure.
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     use_all_descriptors()
+    sys.setswitchinterval(_SWITCH_SECONDS)
     with ExitStack() as stack:
         stack.enter_context(suppress(KeyboardInterrupt))
         state, reloader = stack.enter_context(_running(settings, source, connect, live))
@@ -90,7 +103,7 @@ def serve(settings: Settings, source: Source, connect: Connect = connect) -> Non
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
-            **(_tls(live) if live and live.now.tls else {"http": Protocol}),
+            http=_over_tls(live) if live and live.now.tls else Protocol,
         )
         server = _Server(config, app.state.ending)
         # Between here and uvicorn's own handlers, too, a signal counts.
@@ -99,20 +112,21 @@ def serve(settings: Settings, source: Source, connect: Connect = connect) -> Non
             server.run()
 
 
-def _tls(live: LiveAccess) -> dict[str, Any]:
-    """What uvicorn needs for TLS."""
+def _over_tls(live: LiveAccess) -> type[TlsProtocol]:
+    """The protocol of connections that begin with what holds then."""
 
-    class TlsProtocol(Protocol):
-        """Hangs up on clients whose certificate has no name that is allowed."""
+    class LiveProtocol(TlsProtocol):
+        @property
+        def context(self) -> ssl.SSLContext:
+            context = live.now.tls
+            assert context is not None  # noqa: S101 - TLS stays on
+            return context
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
+        def is_welcome(self, certificate: Mapping[str, Any]) -> bool:
             allowed = live.now.allowed_sans
-            certificate = transport.get_extra_info("peercert") or {}
-            if allowed and not server_tls.has_san(certificate, allowed):
-                transport.abort()
+            return not allowed or server_tls.has_san(certificate, allowed)
 
-    return {"http": TlsProtocol, "ssl_context_factory": lambda *_: live.context()}
+    return LiveProtocol
 
 
 def _with_scheme(settings: Settings, live: LiveAccess | None) -> Settings:

@@ -86,6 +86,11 @@ class View:
         return self.outcome.decisions
 
     @property
+    def generation(self) -> object:
+        """The same object for as long as the decisions, and what led to them, are the same."""
+        return self._made
+
+    @property
     def callers(self) -> Mapping[Caller, Outcome]:
         """Outcomes for those who asked of late, for the next view to begin with."""
         return self._made.outcomes
@@ -147,19 +152,21 @@ class View:
 
     def answer(self, filters: Filters, caller: Caller = _NOBODY) -> Answer:
         """The answer for these filters, made when it is first asked for."""
-        caller = self._less_what_changes_nothing(caller)
+        caller = self.less_what_changes_nothing(caller)
         key = (caller, tuple(sorted(filters.items())))
         answers = self._made.answers
-        if key not in answers:
+        # Another thread may have them cleared in between.
+        answer = answers.get(key)
+        if answer is None:
             if len(answers) >= _MOST_ANSWERS:
                 answers.clear()
             pages = (engine.page for engine in self._outcome_for(caller).engines.values())
-            answers[key] = http_sd.answer(pages, filters)
-        return answers[key]
+            answer = answers[key] = http_sd.answer(pages, filters)
+        return answer
 
     def decisions_for(self, caller: Caller) -> tuple[Decision, ...]:
         """The decisions as this caller wishes them."""
-        return self._outcome_for(self._less_what_changes_nothing(caller)).decisions
+        return self._outcome_for(self.less_what_changes_nothing(caller)).decisions
 
     @property
     def routes(self) -> relay.Routes:
@@ -168,7 +175,7 @@ class View:
             self._made.routes = relay.routes(self.decisions_for(_RELAY))
         return self._made.routes
 
-    def _less_what_changes_nothing(self, caller: Caller) -> Caller:
+    def less_what_changes_nothing(self, caller: Caller) -> Caller:
         """The same for all whom it makes no difference where they reached kamal-sd."""
         matters = self._settings.may_relay(caller.address) and not self._settings.relay.address
         return caller if matters else caller._replace(authority="")

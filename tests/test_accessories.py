@@ -192,7 +192,7 @@ def assert_commands_work(app: App) -> None:
     )
     # Without --reuse it is a container that lacks the `options`, and so the group of the socket.
     assert "settings file" in app.kamal("accessory", "exec", "kamal-sd", "check --help")
-    assert "Uvicorn running" in app.kamal("accessory", "logs", "kamal-sd")
+    assert "listening at" in app.kamal("accessory", "logs", "kamal-sd")
 
 
 def deploy_with_hook(app: App, version: str) -> None:

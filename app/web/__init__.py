@@ -19,6 +19,7 @@ from app.web import events, explain, operations, page, relay, targets, wait
 from app.web.apps import Apps
 from app.web.auth import Guard
 from app.web.remembered import Remembered
+from app.web.shared import BusyError, Workshop, busy
 
 
 def create_app(
@@ -33,6 +34,7 @@ def create_app(
     metrics = Metrics(state)
     apps = Apps(state)
     ending = asyncio.Event()
+    workshop = Workshop()
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -50,10 +52,10 @@ def create_app(
     )
     # Routes are tried in their order, and no path is asked for as often as the relay's.
     app.include_router(relay.router(state, apps, metrics.relay))
-    app.include_router(targets.router(state))
-    app.include_router(explain.router(state))
+    app.include_router(targets.router(state, workshop))
+    app.include_router(explain.router(state, workshop))
     app.include_router(events.router(state, ending))
-    app.include_router(page.router(state))
+    app.include_router(page.router(state, workshop))
     app.include_router(wait.router(state))
     app.include_router(operations.router(state, metrics, reload))
     app.front = Remembered(app.behind, state)
@@ -63,6 +65,7 @@ def create_app(
     app.front = _Timed(app.front, metrics.requests)
     app.state.ending = ending
     app.add_exception_handler(RequestValidationError, _bad_request)
+    app.add_exception_handler(BusyError, busy)
     return app
 
 

@@ -1,27 +1,38 @@
-"""GET /explain: every container and its decision, as JSON or as a table."""
+"""GET /explain: every container and its decision, as JSON or as a table.
+
+What time changes of it comes first, and is small. The rest is made once for all who ask, as long as
+the decisions are the same.
+"""
 
 import json
+from collections.abc import Iterable
 
 from fastapi import APIRouter, Request
-from fastapi.responses import PlainTextResponse, Response
+from fastapi.responses import Response
 
 from app.discovery.endpoint import Caller
 from app.discovery.explain import EngineDocument, ExplainDocument, explain, own, place_of, slot_of
 from app.settings import AddressKind
 from app.state import State
 from app.web.parameters import authority_of, refuse_unknown, unlisted_header, wants_text
+from app.web.shared import Parts, Workshop
 
 _PARAMETERS = ("address", "peers")
+_PASSING = ("time", "engines")
+_LASTING = ("alias_conflicts", "decisions", "history")
 
 
-def router(state: State) -> APIRouter:
+def router(state: State, workshop: Workshop) -> APIRouter:
     """The route, over this state."""
     routes = APIRouter(tags=["discovery"])
 
     @routes.get(
         "/explain",
         response_model=ExplainDocument,
-        responses={400: {"description": "A parameter is unknown or wrong; the text says which."}},
+        responses={
+            400: {"description": "A parameter is unknown or wrong; the text says which."},
+            503: {"description": "Too much is asked for at once."},
+        },
     )
     async def explain_all(
         request: Request, address: AddressKind | None = None, peers: bool = True
@@ -33,22 +44,40 @@ def router(state: State) -> APIRouter:
         if refused := refuse_unknown(request, _PARAMETERS):
             return refused
         view = state.view
-        decisions = view.decisions_for(Caller(address, authority=authority_of(request)))
-        document = explain(view.snapshots, decisions, state.now(), view.conflicts, view.history)
+        caller = view.less_what_changes_nothing(Caller(address, authority=authority_of(request)))
+        passing = explain(view.snapshots, (), state.now())
+        is_text = wants_text(request)
+
+        def lasting() -> bytes:
+            decisions = view.decisions_for(caller)
+            document = explain(view.snapshots, decisions, 0, view.conflicts, view.history)
+            if not peers:
+                document = own(document)
+            return (table(document) if is_text else _json(document, _LASTING)[1:] + "\n").encode()
+
+        rest = await workshop.made(("explain", caller, peers, is_text), view.generation, lasting)
         if not peers:
-            document = own(document)
-        headers = unlisted_header(view.unlisted)
-        if wants_text(request):
-            return PlainTextResponse(table(document), headers=headers)
-        # For a person with curl as well as for a program.
-        text = json.dumps(document, ensure_ascii=False, indent=1)
-        return Response(text + "\n", media_type="application/json", headers=headers)
+            passing = own(passing)
+        first = engine_lines(passing) if is_text else _json(passing, _PASSING)[:-2] + ","
+        media_type = "text/plain" if is_text else "application/json"
+        return Parts([first.encode(), rest], media_type, unlisted_header(view.unlisted))
 
     return routes
 
 
+def _json(document: ExplainDocument, keys: Iterable[str]) -> str:
+    # For a person with curl as well as for a program.
+    part = {key: each for key, each in document.items() if key in keys}
+    return json.dumps(part, ensure_ascii=False, indent=1)
+
+
+def engine_lines(document: ExplainDocument) -> str:
+    """A line for each engine, which stand above the table."""
+    return "".join(f"{_engine_line(each)}\n" for each in document["engines"])
+
+
 def table(document: ExplainDocument) -> str:
-    """The document as aligned columns."""
+    """The decisions as aligned columns, after the conflicts of aliases."""
     rows = [("CONTAINER", "SLOT", "VERSION", "STATE", "REASON", "TARGET")]
     rows += [
         (
@@ -67,8 +96,7 @@ def table(document: ExplainDocument) -> str:
         for row in rows
     ]
     conflicts = [f"alias conflict: {each['detail']}" for each in document["alias_conflicts"]]
-    engines = map(_engine_line, document["engines"])
-    return "\n".join([*engines, *conflicts, "", *lines]) + "\n"
+    return "\n".join([*conflicts, "", *lines]) + "\n"
 
 
 def _engine_line(engine: EngineDocument) -> str:

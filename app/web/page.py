@@ -17,8 +17,9 @@ from app.discovery.endpoint import Caller
 from app.discovery.explain import EntryDocument, ExplainDocument, explain, place_of
 from app.discovery.history import Change
 from app.discovery.overview import Overview, age, overview, passing
-from app.state import State
+from app.state import State, View
 from app.web.parameters import authority_of, wants_gzip
+from app.web.shared import Workshop
 
 # Nothing is loaded from elsewhere, and nothing that a label says can run.
 _HEADERS = {
@@ -51,7 +52,7 @@ scrape_configs:
 _MOST_EVENTS = 30
 
 
-def router(state: State) -> APIRouter:
+def router(state: State, workshop: Workshop) -> APIRouter:
     """The page and what it loads, over this state."""
     routes = APIRouter(include_in_schema=False)
     environment = Environment(
@@ -63,16 +64,13 @@ def router(state: State) -> APIRouter:
     )
     template = environment.get_template("page.html")
 
-    # No coroutine: with many slots it takes a while, and the relay's scrapes shall not wait.
-    @routes.api_route("/", methods=["GET", "HEAD"])
-    def page(request: Request, q: str = "", host: str = "", reason: str = "") -> Response:
-        view, now = state.view, state.now()
-        decisions = view.decisions_for(Caller(authority=authority_of(request)))
+    def render(view: View, caller: Caller, now: float, job: str, **filters: str) -> str:
+        decisions = view.decisions_for(caller)
         document = explain(view.snapshots, decisions, now, view.conflicts, view.history)
         whole = overview(document)
-        shown = passing(whole, text=q, host=host, reason=reason)
-        filters = {"q": q, "host": host, "reason": reason}
-        text = template.render(
+        host, reason = filters["host"], filters["reason"]
+        shown = passing(whole, text=filters["q"], host=host, reason=reason)
+        return template.render(
             whole=whole,
             shown=shown,
             counts=_counts(whole),
@@ -82,7 +80,7 @@ def router(state: State) -> APIRouter:
             hosts=sorted({each["host"] for each in document["engines"]} | {host} - {""}),
             reasons=sorted({each["reason"] for each in document["decisions"]} | {reason} - {""}),
             link=cache(lambda **changed: _query(filters | changed)),
-            job=_job(request),
+            job=job,
             version=__version__,
             age=lambda since: age(now - since),
             utc=cache(_utc),
@@ -90,11 +88,24 @@ def router(state: State) -> APIRouter:
             place_of=place_of,
             troubles=frozenset(change for change in Change if change.is_trouble),
         )
+
+    @routes.api_route("/", methods=["GET", "HEAD"])
+    async def page(request: Request, q: str = "", host: str = "", reason: str = "") -> Response:
+        view, now, job = state.view, state.now(), _job(request)
+        caller = view.less_what_changes_nothing(Caller(authority=authority_of(request)))
+        is_gzipped = wants_gzip(request)
+
+        def make() -> bytes:
+            text = render(view, caller, now, job, q=q, host=host, reason=reason).encode()
+            return gzip.compress(text, 1, mtime=0) if is_gzipped else text
+
+        name = ("page", caller, job, q, host, reason, is_gzipped)
+        # The ages on it grow by the second.
+        body = await workshop.made(name, (view, int(now)), make)
         headers = {**_HEADERS, "Vary": "Accept-Encoding"}
-        if not wants_gzip(request):
-            return HTMLResponse(text, headers=headers)
-        headers["Content-Encoding"] = "gzip"
-        return HTMLResponse(gzip.compress(text.encode(), 1, mtime=0), headers=headers)
+        if is_gzipped:
+            headers["Content-Encoding"] = "gzip"
+        return HTMLResponse(body, headers=headers)
 
     for name, media_type in _ASSETS.items():
         routes.api_route(f"/{name}", methods=["GET", "HEAD"])(_asset(name, media_type))

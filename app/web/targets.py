@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse, Response
 
 from app.discovery.endpoint import Caller
-from app.discovery.http_sd import FILTERS
+from app.discovery.http_sd import FILTERS, Answer, Filters
 from app.settings import AddressKind, Generations
 from app.state import State, View
 from app.web.parameters import (
@@ -19,10 +19,12 @@ from app.web.parameters import (
     unlisted_header,
     wants_gzip,
 )
+from app.web.shared import Workshop
 
 PATH = "/targets"
 AGE_HEADER = "X-Kamal-SD-List-Age-Seconds"
 
+_NOBODY = Caller()
 _PARAMETERS = (*FILTERS, "address", "generations")
 _TARGET_GROUPS = {
     "type": "array",
@@ -45,13 +47,13 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     304: {"description": "If-None-Match names this answer."},
     400: {"description": "A parameter is unknown or wrong; the text says which."},
     503: {
-        "description": "No engine has been listed yet, or one that is waited for has not. "
-        "Prometheus keeps what it has."
+        "description": "No engine has been listed yet, or one that is waited for has not; or too "
+        "much is asked for at once. Prometheus keeps what it has."
     },
 }
 
 
-def router(state: State) -> APIRouter:
+def router(state: State, workshop: Workshop) -> APIRouter:
     """The route, over this state."""
     routes = APIRouter(tags=["discovery"])
 
@@ -74,8 +76,9 @@ def router(state: State) -> APIRouter:
         filters = filters_of(service=service, role=role, destination=destination, host=host)
         if awaited := view.awaited(filters):
             return _not_ready(view, awaited)
-        answer = view.answer(filters, Caller(address, generations, authority_of(request)))
         gzipped = wants_gzip(request)
+        caller = Caller(address, generations, authority_of(request))
+        answer = await _answer(view, filters, view.less_what_changes_nothing(caller), gzipped)
         # A strong validator is one of an encoding (RFC 9110, 8.8.1).
         etag = answer.etag.removesuffix('"') + '-gzip"' if gzipped else answer.etag
         headers = {
@@ -91,6 +94,20 @@ def router(state: State) -> APIRouter:
             headers["Content-Encoding"] = "gzip"
         body = answer.gzipped if gzipped else answer.body
         return Response(body, media_type="application/json", headers=headers)
+
+    async def _answer(view: View, filters: Filters, caller: Caller, gzipped: bool) -> Answer:
+        if not filters and caller == _NOBODY:
+            return view.answer(filters)
+
+        def make() -> Answer:
+            answer = view.answer(filters, caller)
+            # It is kept in the answer, too.
+            _ = answer.gzipped if gzipped else answer.body
+            return answer
+
+        # What whoever asks has chosen may be new each time.
+        name = ("targets", caller, frozenset(filters.items()), gzipped)
+        return await workshop.made(name, view.generation, make)
 
     routes.add_api_route(PATH, targets, methods=["GET"], responses=_RESPONSES)
     routes.add_api_route(PATH, targets, methods=["HEAD"], include_in_schema=False)

@@ -15,19 +15,22 @@ from app.web.waiting import unless_hung_up, until
 
 _PARAMETERS = (*FILTERS, "version", "timeout")
 _LONGEST_SECONDS = 600.0
+# With those that listen to events they leave connections for whoever wants an answer now.
+_MOST_WAITING = 200
 _IN_TIME, _TOO_LATE = 200, 504
 
 
 def router(state: State) -> APIRouter:
     """The route, over this state."""
     routes = APIRouter(tags=["discovery"])
+    waiting: set[Request] = set()
 
     @routes.get(
         "/wait",
         response_model=WaitDocument,
         responses={
             400: {"description": "A parameter is unknown or wrong; the text says which."},
-            503: {"description": "kamal-sd is ending."},
+            503: {"description": "kamal-sd is ending, or too many are waiting already."},
             504: {"description": "Not in time; it names what lacks.", "model": WaitDocument},
         },
     )
@@ -66,10 +69,15 @@ def router(state: State) -> APIRouter:
             document = so_far(view)
             return document if document["current"] else None
 
+        if len(waiting) >= _MOST_WAITING:
+            return PlainTextResponse("too many are waiting already\n", status_code=503)
+        waiting.add(request)
         try:
             document = await unless_hung_up(request, until(state, done, patience))
         except asyncio.CancelledError:
             return PlainTextResponse("kamal-sd is ending; ask again\n", status_code=503)
+        finally:
+            waiting.discard(request)
         status = _IN_TIME if document else _TOO_LATE
         document = document or so_far(state.view)
         if wants_text(request):

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.discovery import relay
 from app.engine import ledger
 from app.model import Container, Slot, Snapshot
-from app.protocol import Protocol
+from app.protocol import Protocol, TlsProtocol
 from app.server import _Server
 from app.state import State
 from app.web import create_app
@@ -62,6 +62,7 @@ class Served:
         self, *containers: Container, http: type[Protocol] = Protocol, **given: Any
     ) -> None:
         checked = settings(**given)
+        self._http = http
         self.now = NOW
         first, *others = (each.host for each in checked.engines)
         snapshots = [snapshot(*containers, host=first), *(snapshot(host=each) for each in others)]
@@ -78,6 +79,9 @@ class Served:
         logging.getLogger().addHandler(self._faults)
         self._thread.start()
         wait_for(lambda: self._server.started, "the server")
+        if not issubclass(self._http, TlsProtocol):
+            # What takes long is made by a thread that stays as long as the server: not in a test.
+            self.ask("/")
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:

@@ -18,8 +18,8 @@ from app.storage import Storage
 from tests.builders import container, labels, snapshot
 from tests.lab.process import wait_until
 from tests.lab.sd import Server
-from tests.web.apps import OLD, WEB_PATH, Served, wait_for
-from tests.web.sockets import CHUNKED, App, chunk
+from tests.web.apps import OLD, TIMEOUT, WEB_PATH, Served, wait_for
+from tests.web.sockets import CHUNKED, App, chunk, hold
 
 HOST = b"Host: kamal-sd\r\n"
 GET = b"GET /-/healthy HTTP/1.1\r\n"
@@ -115,8 +115,6 @@ def ended(clients: Iterable[socket.socket]) -> int:
 @pytest.fixture(scope="module")
 def usual() -> Iterator[Served]:
     with Served(container(OLD)) as served:
-        # The page is made by a thread that stays for as long as the server: here, not in a test.
-        served.ask("/")
         yield served
 
 
@@ -312,7 +310,7 @@ def test_when_full_those_that_say_nothing_go_first(few: Served) -> None:
             each.sendall(GOOD)
             assert one_answer(each).startswith(b"HTTP/1.1 200 ")
         silent = [stack.enter_context(connect(few.authority)) for _ in range(30)]
-        assert say(few.authority, GOOD).statuses == [200]
+        assert ask_and_close(few.authority) == [200]
         wait_for(lambda: ended(silent) >= 15)
         for each in idle:
             each.sendall(GOOD)
@@ -332,6 +330,21 @@ def test_when_full_of_those_that_are_served_the_next_has_to_go(few: Served) -> N
         assert ended(streams) == 0
 
 
+def test_when_full_one_that_has_left_makes_no_room(few: Served) -> None:
+    waiting = b"GET /wait?service=shop&version=v9 HTTP/1.1\r\n" + HOST + b"\r\n"
+    with ExitStack() as stack:
+        for _ in range(20):
+            stack.enter_context(connect(few.authority)).sendall(waiting)
+        wait_for(lambda: connections(few) == 20)
+        with connect(few.authority) as leaving:
+            leaving.sendall(waiting)
+            wait_for(lambda: connections(few) == 21)
+        late = stack.enter_context(connect(few.authority))
+        late.sendall(waiting)
+        assert ended_after(late) < 2
+        few.check()
+
+
 def test_a_stream_that_is_read_goes_on(short: Served) -> None:
     with connect(short.authority) as sock:
         sock.sendall(b"GET /events HTTP/1.1\r\n" + HOST + b"\r\n")
@@ -349,20 +362,22 @@ MANY = [
 ]
 
 
-def slow(authority: str, window: int = 4096) -> socket.socket:
+def slow(authority: str, window: int = 4096, request: bytes = TARGETS) -> socket.socket:
     """A client that asks for much, and whose kernel takes no more of it than so many bytes."""
     host, _, port = authority.rpartition(":")
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
     sock.settimeout(20)
     sock.connect((host, int(port)))
-    sock.sendall(TARGETS)
+    sock.sendall(request)
     return sock
 
 
 @pytest.fixture(scope="module")
 def big() -> Iterator[Served]:
     with Served(*MANY, http=Short) as served:
+        # It is made once, which takes a while.
+        assert say(served.authority, TARGETS, 10).statuses == [200]
         yield served
 
 
@@ -399,6 +414,26 @@ def test_of_many_that_read_slowly_few_are_waited_for() -> None:
         wait_for(lambda: ended(clients) == 6)
         assert say(served.authority, GOOD).statuses == [200]
         assert ended(clients) == 6
+
+
+def test_of_many_that_read_a_scrape_slowly_few_hold_a_connection_to_the_app() -> None:
+    def five_megabytes(sock: socket.socket) -> None:
+        with suppress(OSError):
+            sock.sendall(CHUNKED + chunk(b"x" * 5_000_000))
+            hold(sock)
+
+    scrape = f"GET {WEB_PATH} HTTP/1.1\r\n{TIMEOUT}: 60\r\n".encode() + HOST + b"\r\n"
+    with (
+        App(five_megabytes) as app,
+        Served(container(OLD, ip=app.ip), http=Few) as served,
+        ExitStack() as stack,
+    ):
+        clients = [stack.enter_context(slow(served.authority, request=scrape)) for _ in range(10)]
+        wait_for(lambda: app.connections == 10 and ended(clients) == 6)
+        wait_for(lambda: len(app.open) == 4)
+        assert ask_and_close(served.authority) == [200]
+        stack.close()
+        wait_for(lambda: not app.open)
 
 
 class Outside:
@@ -452,12 +487,16 @@ def test_beside_a_thousand_that_do_not_ask_every_request_is_answered(
         wait_until(lambda: outside.descriptors() <= before + SPARE, Limits().receive + 5, "the end")
 
 
-def test_two_hundred_that_do_not_read_hold_little_memory(outside: Outside) -> None:
-    assert len(outside.server.get("/targets").content) > 1_000_000
+@pytest.mark.parametrize("path", ["/targets", "/explain"])
+def test_two_hundred_that_do_not_read_hold_little_memory(outside: Outside, path: str) -> None:
+    assert len(outside.server.get(path).content) > 1_000_000
+    request = TARGETS.replace(b"/targets", path.encode())
     before, descriptors = outside.megabytes(), outside.descriptors()
     most = before
     with ExitStack() as stack:
-        clients = [stack.enter_context(slow(outside.authority)) for _ in range(200)]
+        clients = [
+            stack.enter_context(slow(outside.authority, request=request)) for _ in range(200)
+        ]
         end = time.monotonic() + 30
         while ended(clients) < len(clients) - Limits().unread_answers:
             assert time.monotonic() < end

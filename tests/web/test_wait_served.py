@@ -82,6 +82,23 @@ def test_whoever_waits_holds_up_nobody_else(served: Served) -> None:
     assert answers == [200] * 20
 
 
+def test_beside_hundreds_that_would_wait_everybody_is_answered(served: Served) -> None:
+    with ExitStack() as stack:
+        clients = [stack.enter_context(begin(served.authority)) for _ in range(600)]
+        for each in clients[200:]:
+            each.settimeout(20)
+            assert each.recv(4096).startswith(b"HTTP/1.1 503 ")
+        wait_for(lambda: waiting(served) == 200, "them to wait")
+        for path in ("/targets", "/explain", "/-/healthy"):
+            assert served.ask(path).status == 200
+        refused = served.ask(WAITING)
+        assert (refused.status, refused.body) == (503, b"too many are waiting already\n")
+        clients[0].close()
+        wait_for(lambda: waiting(served) == 199, "it to be forgotten")
+        stack.enter_context(begin(served.authority))
+        wait_for(lambda: waiting(served) == 200, "another one")
+
+
 def test_whoever_waits_does_not_hold_up_the_end(tmp_path: Path) -> None:
     """Whoever stops a service waits for 10 s before it is killed: `docker stop`, and Kamal."""
     with Server(tmp_path, f"unix://{tmp_path}/none.sock", wait=False) as server:
