@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BENCH_READY := $(VENV)/.bench-ready
+FUZZ_READY := $(VENV)/.fuzz-ready
 RELEASE_READY := $(VENV)/.release-ready
 RIVALS := .cache/rivals
 RIVALS_READY := $(RIVALS)/.ready
 
-.PHONY: help demo run test test-real test-made-up test-engines bench bench-continuity bench-names bench-hosts bench-growth bench-page screenshots check lint release lock audit clean
+.PHONY: help demo run test test-real test-made-up test-engines fuzz bench bench-continuity bench-names bench-hosts bench-growth bench-page screenshots check lint release lock audit clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
@@ -32,6 +33,12 @@ test-real test-made-up: $(READY)
 
 test-engines: $(READY) ## Other engines, many hosts, and docs/engines.md anew: 14 minutes (root on Debian)
 	$(BIN)/python -m pytest tests/engines --table docs/engines.md
+
+fuzz: $(FUZZ_READY) ## Look for what no test has thought of: 10 minutes (Linux on amd64)
+	EXPLORE=$(EXAMPLES) $(BIN)/python -m pytest tests/test_properties.py
+	$(BIN)/python -m tests.fuzz $(SECONDS)
+EXAMPLES := 1000
+SECONDS := 30
 
 bench: $(BENCH_READY) $(RIVALS_READY) ## How fast it is, beside others; docs/speed.md anew: 15 minutes (root on Debian)
 	$(BIN)/python -m tests.bench.speed $(BENCH)
@@ -72,6 +79,7 @@ lock: $(READY) ## Take the newest dependencies that pyproject.toml allows
 	$(BIN)/uv pip compile $(LOCK) pyproject.toml --upgrade -o requirements.lock
 	$(BIN)/uv pip compile $(LOCK) pyproject.toml --upgrade --group dev -c requirements.lock -o requirements-dev.lock
 	$(BIN)/uv pip compile $(LOCK) pyproject.toml --upgrade --group bench -c requirements.lock -c requirements-dev.lock -o requirements-bench.lock
+	$(BIN)/uv pip compile $(LOCK) pyproject.toml --upgrade --group fuzz -c requirements.lock -c requirements-dev.lock -o requirements-fuzz.lock
 	$(BIN)/uv pip compile $(LOCK) pyproject.toml --upgrade --group release -c requirements.lock -c requirements-dev.lock -o requirements-release.lock
 	$(BIN)/uv pip compile $(LOCK) --upgrade --group rivals -o requirements-rivals.lock
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
@@ -99,6 +107,10 @@ $(READY): requirements-dev.lock pyproject.toml
 
 $(BENCH_READY): $(READY) requirements-bench.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
+	@touch $@
+
+$(FUZZ_READY): $(READY) requirements-fuzz.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-fuzz.lock
 	@touch $@
 
 # What stands beside kamal-sd in `make bench` has dependencies of its own.

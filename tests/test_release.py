@@ -321,17 +321,6 @@ def test_notes_by_the_command(
     assert (done.returncode, done.stdout, done.stderr) == (code, out, err)
 
 
-def test_the_locks_agree_and_name_no_registry() -> None:
-    pins: dict[str, dict[str, str]] = {}
-    for lock in sorted(REPOSITORY.glob("requirements*.lock")):
-        text = lock.read_text()
-        assert "://" not in text, lock.name
-        for name, version in re.findall(r"^([\w.-]+)==(\S+)", text, re.MULTILINE):
-            pins.setdefault(name, {})[lock.name] = version
-    assert "cyclonedx-bom" in pins
-    assert not [name for name, versions in pins.items() if len(set(versions.values())) > 1]
-
-
 # Who may write, and what: nobody else.
 WRITERS = {
     ("release.yml", "image"): {"contents": "read", "packages": "write"},

@@ -245,7 +245,7 @@ def test_what_time_made_current_stays_so_when_it_gets_unhealthy(
     if is_seen:
         assert current(kept) == NEW.name
     unhealthy = replace(NEW, health=Health.UNHEALTHY)
-    kept.publish(ledger.looked(published, {NEW.id}, [unhealthy], clock.now))
+    kept.publish(ledger.looked(published, [unhealthy], clock.now))
     # Who asked before saw the new one, and never sees it go back (promise 2).
     assert current(kept) == (NEW.name if is_seen else OLD.name)
 
@@ -258,7 +258,7 @@ def test_nor_does_a_list_that_shows_nothing_new_make_it_forget(clock: Clock) -> 
     published = kept.publish(ledger.listed(published, [OLD, NEW], clock.now))
     assert published.incumbents == {NEW.id}
     unhealthy = replace(NEW, health=Health.UNHEALTHY)
-    kept.publish(ledger.looked(published, {NEW.id}, [unhealthy], clock.now))
+    kept.publish(ledger.looked(published, [unhealthy], clock.now))
     assert current(kept) == NEW.name
 
 
@@ -269,7 +269,7 @@ def test_one_that_died_is_remembered_no_more_when_it_starts_again(clock: Clock) 
     assert current(kept) == NEW.name
     again = replace(OLD, since=NOW + 1)
     clock.now += 1
-    kept.publish(ledger.looked(published, {OLD.id}, [again], clock.now, {OLD.id}))
+    kept.publish(ledger.looked(published, [again], clock.now, {OLD.id}))
     assert current(kept) == NEW.name
 
 

@@ -138,7 +138,7 @@ def test_a_watcher_does_not_make_it_forgotten(clock: Clock) -> None:
         replace(known, listed_at=NOW + 60, events=7),
         ledger.lost(known, "Connection refused", NOW),
         ledger.listed(known, [OLD, NEW], NOW),
-        ledger.looked(known, {NEW.id}, [replace(NEW, name="shop-web-v2b")], NOW),
+        ledger.looked(known, [replace(NEW, name="shop-web-v2b")], NOW),
     ):
         published = kept.publish(after)
         assert published.active == TO_NEW

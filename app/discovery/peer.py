@@ -8,6 +8,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
+from app import grammar
 from app.discovery import relay
 from app.discovery.endpoint import Caller
 from app.discovery.explain import (
@@ -32,7 +33,8 @@ from app.model import (
 )
 from app.settings import Settings
 
-_PATH, _SCHEME = "__metrics_path__", "__scheme__"
+_SCHEME = "__scheme__"
+_END_OF_TIME = 1e11
 
 
 def unheard(url: str, error: str = "") -> Snapshot:
@@ -58,6 +60,11 @@ def snapshots(
     What was known `before` of an engine is kept where the peer itself has no list of it, as after a
     start of its own. Raises ValueError where the document cannot be a peer's.
     """
+    times = [document["time"], *(each["since"] for each in document["decisions"])]
+    times += [each["list_age"] or 0.0 for each in document["engines"]]
+    # JSON, as it is read here, has infinite numbers, too, and those that are none.
+    if not all(abs(each) < _END_OF_TIME for each in times):
+        raise ValueError("it tells of a time that cannot be")
     known = {each.host: each for each in before if each.listed_at is not None}
     decisions: dict[str, list[Decision]] = {}
     for each in document["decisions"]:
@@ -114,7 +121,7 @@ def _chained(decision: Decision, target: TargetGroup, peer: Peer, here: str) -> 
         upstream=Upstream(
             authority=url.netloc,
             scheme=url.scheme,
-            path=url.path + target.labels[_PATH],
+            path=url.path + target.labels[relay.PATH],
             is_peer=True,
         ),
     )
@@ -143,6 +150,8 @@ def _decision(document: DecisionDocument, ahead: float) -> Decision:
         raise ValueError(f"it serves a target of {document['container']} without an instance")
     if document["targets"] and labels.get("host", "") != document["host"]:
         raise ValueError(f"it serves a target of {document['container']} under another host")
+    if document["targets"]:
+        _check_target(document)
     slot = Slot(document["host"], document["service"], document["role"], document["destination"])
     return Decision(
         host=document["host"],
@@ -164,9 +173,29 @@ def _decision(document: DecisionDocument, ahead: float) -> Decision:
     )
 
 
+def _check_target(document: DecisionDocument) -> None:
+    """Prometheus refuses all targets where it cannot read one, and the relay needs its path."""
+    try:
+        _check_labels(document["labels"])
+        for address in document["targets"]:
+            grammar.authority(address)
+    except ValueError as error:
+        place = f"a target of {document['container']}"
+        raise ValueError(f"it serves {place} that cannot be one: {error}") from None
+
+
+def _check_labels(labels: Mapping[str, str]) -> None:
+    for name in labels:
+        grammar.label_name(name)
+    is_relayed = labels.get(relay.ADDRESS) == "relay"
+    for name in (relay.ADDRESS, relay.PATH) if is_relayed else (relay.ADDRESS,):
+        if name not in labels:
+            raise ValueError(f"{name} is missing")
+
+
 def _upstream(authority: str, labels: Mapping[str, str]) -> Upstream | None:
     """What the peer's own relay asks. Nobody asks it from here; it is for people to read."""
-    return Upstream(authority, "http", labels.get(_PATH, "")) if authority else None
+    return Upstream(authority, "http", labels.get(relay.PATH, "")) if authority else None
 
 
 def _conflicts(

@@ -8,6 +8,8 @@ from app.model import Decision, Slot, TargetGroup
 from app.settings import Settings
 
 PREFIX = "/scrape/"
+# How a target is reached, and at which path.
+ADDRESS, PATH = "__meta_kamal_address", "__metrics_path__"
 NEXT = "next"
 
 # Whatever reads a target writes these characters into an URL as they are: Prometheus escapes a
@@ -33,7 +35,7 @@ def authority(settings: Settings, caller: Caller) -> str:
 def routes(decisions: Iterable[Decision]) -> Routes:
     """The decisions whose targets are the relay's, by their paths."""
     return {
-        decision.target.labels["__metrics_path__"]: decision
+        decision.target.labels[PATH]: decision
         for decision in decisions
         if decision.target and is_relayed(decision.target)
     }
@@ -41,7 +43,7 @@ def routes(decisions: Iterable[Decision]) -> Routes:
 
 def is_relayed(target: TargetGroup) -> bool:
     """Whether scrapes of the target go through the relay."""
-    return target.labels["__meta_kamal_address"] == "relay"
+    return target.labels[ADDRESS] == "relay"
 
 
 def _part(text: str) -> str:

@@ -28,16 +28,14 @@ def listed(
 
 
 def looked(
-    before: Snapshot,
-    wanted: Collection[str],
-    containers: Iterable[Container],
-    now: float,
-    started: Collection[str] = (),
+    before: Snapshot, containers: Iterable[Container], now: float, started: Collection[str] = ()
 ) -> Snapshot:
-    """After a list of the wanted ids alone: a wanted one that it does not show is gone."""
+    """After a list of some ids alone: of one that it does not show it says nothing.
+
+    Who is gone was told so, or a full list says it, which is held back where it is empty.
+    """
     found = {each.id: _merge(before, each, now, started) for each in containers}
-    rest = {key: each for key, each in before.containers.items() if key not in wanted}
-    return _with(before, rest | found)
+    return _with(before, {**before.containers, **found})
 
 
 def died(before: Snapshot, container_id: str, now: float) -> Snapshot:

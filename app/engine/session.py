@@ -142,7 +142,10 @@ class Session:
             self._list_due = now
         elif wanted:
             found = self._ask(wanted)
-            after = ledger.looked(self.snapshot, wanted, found, time.time(), self._started)
+            if wanted.intersection(self.snapshot.containers) - {each.id for each in found}:
+                # Nobody told of its end, or not yet. A list says whether it is one.
+                self._list_due = min(self._list_due, now + self._pace.settle)
+            after = ledger.looked(self.snapshot, found, time.time(), self._started)
             self._conclude(after, found, now)
 
     def _list(self) -> None:

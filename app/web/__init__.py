@@ -17,7 +17,8 @@ from app.metrics import Metrics, RequestMetrics
 from app.state import State
 from app.web import events, explain, operations, page, relay, targets, wait
 from app.web.apps import Apps
-from app.web.auth import Guard
+from app.web.auth import OPEN, REFUSALS, SECURITY_SCHEMES, Guard
+from app.web.parameters import TEXT
 from app.web.remembered import Remembered
 from app.web.shared import BusyError, Workshop, busy
 
@@ -59,6 +60,7 @@ def create_app(
     app.include_router(wait.router(state))
     app.include_router(operations.router(state, metrics, reload))
     app.front = Remembered(app.behind, state)
+    app.is_guarded = access is not None
     if access:
         app.front = Guard(app.front, now=access, ending=ending)
     # Around the guard, so that those who were refused are counted, too.
@@ -100,6 +102,7 @@ class _App(FastAPI):
     """FastAPI, and in front of it what is spared all that FastAPI does for a request."""
 
     front: ASGIApp
+    is_guarded = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.front(scope, receive, send)
@@ -109,13 +112,26 @@ class _App(FastAPI):
         await super().__call__(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
-        """The document, less the 422 that FastAPI adds: what is wrong is answered with 400 here."""
+        """The document, less the 422 that FastAPI adds: what is wrong is answered with 400 here.
+
+        What has no other content is a text for people.
+        """
+        if self.openapi_schema:
+            return self.openapi_schema
         document = super().openapi()
-        for path in document["paths"].values():
-            for operation in path.values():
+        for path, methods in document["paths"].items():
+            for operation in methods.values():
                 operation["responses"].pop("422", None)
+                if self.is_guarded and path not in OPEN:
+                    operation["security"] = [{scheme: []} for scheme in SECURITY_SCHEMES]
+                    operation["responses"] = REFUSALS | operation["responses"]
+                for status, response in operation["responses"].items():
+                    if status != "304" and "content" not in response:
+                        operation["responses"][status] = {**response, "content": TEXT}
         for schema in ("HTTPValidationError", "ValidationError"):
             document["components"]["schemas"].pop(schema, None)
+        if self.is_guarded:
+            document["components"]["securitySchemes"] = SECURITY_SCHEMES
         return document
 
 

@@ -9,6 +9,7 @@ import base64
 import binascii
 import hmac
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -17,13 +18,23 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.access import Access, digest
 from app.discovery.relay import PREFIX
+from app.web.parameters import RETRY_AFTER
 from app.web.passwords import BusyError, Passwords
 from app.web_config import Right, Rights
 
 # Whoever asks these learns yes or no, and nothing else. The image's HEALTHCHECK has no password.
-_OPEN = frozenset({"/-/healthy", "/-/ready"})
+OPEN = frozenset({"/-/healthy", "/-/ready"})
 _RIGHTS: dict[str, Right] = {"/targets": "targets", "/-/reload": "reload"}
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+# For the document: what is answered to those who may not ask, and how they say who they are.
+REFUSALS: dict[str, dict[str, Any]] = {
+    "401": {"description": "It needs a user or a token of the web config file."},
+    "403": {"description": "The user or the token has not the right to it."},
+    "421": {"description": "The host's name is not in kamal_sd.hosts of the web config file."},
+    "429": {"description": "Too many passwords are being checked.", "headers": RETRY_AFTER},
+}
+SECURITY_SCHEMES = {scheme: {"type": "http", "scheme": scheme} for scheme in ("basic", "bearer")}
 
 
 class Guard:
@@ -44,7 +55,7 @@ class Guard:
             scope["extensions"] = {}
             send = _adding(access.headers, send)
         refusal = None
-        if scope["path"] not in _OPEN:
+        if scope["path"] not in OPEN:
             refusal = _misled(access, scope) or await self._refused(access, scope)
         await (refusal or self._app)(scope, receive, send)
 

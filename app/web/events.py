@@ -17,6 +17,15 @@ _SHORTEST_SECONDS = 0.25
 _LONGEST_SECONDS = 15.0
 _MOST_STREAMS = 200
 
+# What one of them is.
+_EVENT = {
+    "type": "object",
+    "properties": {
+        "event": {"type": "string", "enum": ["change", "still"]},
+        "data": {"type": "string"},
+    },
+    "required": ["event", "data"],
+}
 _CHANGE = b"event: change\ndata: the decisions are others\n\n"
 _STILL = b"event: still\ndata: nothing changed\n\n"
 
@@ -30,7 +39,10 @@ def router(state: State, ending: asyncio.Event) -> APIRouter:
         "/events",
         response_class=StreamingResponse,
         responses={
-            200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
+            200: {
+                "description": "The events, for as long as somebody reads them.",
+                "content": {"text/event-stream": {"schema": _EVENT}},
+            },
             503: {"description": "Too many are listening already."},
         },
     )

@@ -14,7 +14,14 @@ from app.discovery.endpoint import Caller
 from app.discovery.explain import EngineDocument, ExplainDocument, explain, own, place_of, slot_of
 from app.settings import AddressKind
 from app.state import State
-from app.web.parameters import authority_of, refuse_unknown, unlisted_header, wants_text
+from app.web.parameters import (
+    RETRY_AFTER,
+    TEXT,
+    authority_of,
+    refuse_unknown,
+    unlisted_header,
+    wants_text,
+)
 from app.web.shared import Parts, Workshop
 
 _PARAMETERS = ("address", "peers")
@@ -30,8 +37,12 @@ def router(state: State, workshop: Workshop) -> APIRouter:
         "/explain",
         response_model=ExplainDocument,
         responses={
+            200: {
+                "description": "The document, or a table for `Accept: text/plain`.",
+                "content": TEXT,
+            },
             400: {"description": "A parameter is unknown or wrong; the text says which."},
-            503: {"description": "Too much is asked for at once."},
+            503: {"description": "Too much is asked for at once.", "headers": RETRY_AFTER},
         },
     )
     async def explain_all(

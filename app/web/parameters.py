@@ -20,7 +20,11 @@ _ZERO_QUALITY = re.compile(r"\s*q=0(\.0*)?\s*")
 _PLAIN_IN_A_HOST = ":"
 UNLISTED_HEADER = "X-Kamal-SD-Unlisted"
 
-Values = Annotated[list[str] | None, Query()]
+# For the document: a text for people, and when to ask again, in seconds.
+TEXT = {"text/plain": {"schema": {"type": "string"}}}
+RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer"}, "required": True}}
+
+Values = Annotated[list[str], Query(default_factory=list)]
 
 
 def authority_of(request: Request, port: int = 80) -> str:
@@ -51,7 +55,7 @@ def wants_gzip(request: Request) -> bool:
     return False
 
 
-def filters_of(**wanted: list[str] | None) -> Filters:
+def filters_of(**wanted: list[str]) -> Filters:
     """The filters that were given."""
     return {name: frozenset(values) for name, values in wanted.items() if values}
 

@@ -11,6 +11,7 @@ from app.discovery.http_sd import FILTERS, Answer, Filters
 from app.settings import AddressKind, Generations
 from app.state import State, View
 from app.web.parameters import (
+    RETRY_AFTER,
     UNLISTED_HEADER,
     Values,
     authority_of,
@@ -38,17 +39,24 @@ _TARGET_GROUPS = {
         "additionalProperties": False,
     },
 }
+_HEADERS = {
+    "ETag": {"schema": {"type": "string"}, "required": True},
+    AGE_HEADER: {"schema": {"type": "number"}, "required": True},
+    UNLISTED_HEADER: {"schema": {"type": "string"}},
+}
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": f"The target groups. {UNLISTED_HEADER} names the hosts of which nothing is "
         "known, where there are any.",
         "content": {"application/json": {"schema": _TARGET_GROUPS}},
+        "headers": _HEADERS,
     },
-    304: {"description": "If-None-Match names this answer."},
+    304: {"description": "If-None-Match names this answer.", "headers": _HEADERS},
     400: {"description": "A parameter is unknown or wrong; the text says which."},
     503: {
         "description": "No engine has been listed yet, or one that is waited for has not; or too "
-        "much is asked for at once. Prometheus keeps what it has."
+        "much is asked for at once. Prometheus keeps what it has.",
+        "headers": RETRY_AFTER,
     },
 }
 
@@ -59,10 +67,10 @@ def router(state: State, workshop: Workshop) -> APIRouter:
 
     async def targets(
         request: Request,
-        service: Values = None,
-        role: Values = None,
-        destination: Values = None,
-        host: Values = None,
+        service: Values,
+        role: Values,
+        destination: Values,
+        host: Values,
         address: AddressKind | None = None,
         generations: Generations | None = None,
     ) -> Response:

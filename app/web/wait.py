@@ -10,13 +10,20 @@ from app import grammar
 from app.discovery.http_sd import FILTERS
 from app.discovery.wait import WaitDocument, progress
 from app.state import State, View
-from app.web.parameters import Values, filters_of, refuse_unknown, wants_text
+from app.web.parameters import TEXT, Values, filters_of, refuse_unknown, wants_text
 from app.web.waiting import unless_hung_up, until
 
 _PARAMETERS = (*FILTERS, "version", "timeout")
 _LONGEST_SECONDS = 600.0
 # With those that listen to events they leave connections for whoever wants an answer now.
 _MOST_WAITING = 200
+# For the document, within the 292 years that a duration may last; grammar has the words about a
+# wrong one.
+_DURATION = (
+    "^(?=.)([0-9]{1,2}y)?([0-9]{1,3}w)?([0-9]{1,4}d)?([0-9]{1,5}h)?([0-9]{1,7}m)?([0-9]{1,9}s)?"
+    "([0-9]{1,9}ms)?$"
+)
+Timeout = Annotated[str, Query(json_schema_extra={"pattern": _DURATION})]
 _IN_TIME, _TOO_LATE = 200, 504
 
 
@@ -29,19 +36,27 @@ def router(state: State) -> APIRouter:
         "/wait",
         response_model=WaitDocument,
         responses={
+            200: {
+                "description": "It is current. For `Accept: text/plain` this is a sentence.",
+                "content": TEXT,
+            },
             400: {"description": "A parameter is unknown or wrong; the text says which."},
             503: {"description": "kamal-sd is ending, or too many are waiting already."},
-            504: {"description": "Not in time; it names what lacks.", "model": WaitDocument},
+            504: {
+                "description": "Not in time; it names what lacks.",
+                "model": WaitDocument,
+                "content": TEXT,
+            },
         },
     )
     async def wait(
         request: Request,
         service: Annotated[list[str], Query()],
         version: str,
-        role: Values = None,
-        destination: Values = None,
-        host: Values = None,
-        timeout: str = "60s",  # noqa: ASYNC109 - the caller's
+        role: Values,
+        destination: Values,
+        host: Values,
+        timeout: Timeout = "60s",  # noqa: ASYNC109 - the caller's
     ) -> Response:
         """Answers when that version is current in every slot that the filters let pass.
 

@@ -133,7 +133,7 @@ class Parts:
             known, running = self._snapshot(), self._running
             begun = time.thread_time()
             if is_start:
-                after = ledger.looked(known, {running.id}, [running], now, {running.id})
+                after = ledger.looked(known, [running], now, {running.id})
             else:
                 after = ledger.died(known, running.id, now)
             self._state.publish(after)

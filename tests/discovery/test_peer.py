@@ -113,6 +113,14 @@ def test_a_peer_that_has_none_but_peers_is_refused() -> None:
         heard(document())
 
 
+@pytest.mark.parametrize("time", [float("inf"), float("nan"), 1e300])
+def test_a_time_that_cannot_be_is_refused(time: float) -> None:
+    told = document(WEB_1)
+    told["time"] = time
+    with pytest.raises(ValueError, match="a time that cannot be"):
+        heard(told)
+
+
 def test_a_target_without_an_instance_is_refused() -> None:
     told = document(WEB_1)
     told["decisions"][0]["labels"].pop("instance")
@@ -120,10 +128,27 @@ def test_a_target_without_an_instance_is_refused() -> None:
         heard(told)
 
 
+@pytest.mark.parametrize("label", ["__meta_kamal_address", "__metrics_path__"])
+def test_a_target_of_the_relay_without_what_that_needs_is_refused(label: str) -> None:
+    told = document(WEB_1, **RELAYED)
+    told["decisions"][0]["labels"].pop(label)
+    with pytest.raises(ValueError, match=f"cannot be one: {label} is missing"):
+        heard(told)
+
+
 def test_a_target_under_another_host_is_refused() -> None:
     told = document(WEB_1)
     told["decisions"][0]["labels"]["host"] = "here"
     with pytest.raises(ValueError, match="under another host"):
+        heard(told)
+
+
+@pytest.mark.parametrize(("name", "address"), [("a-b", "10.0.0.1:80"), ("a", "10.0.0.1")])
+def test_a_target_that_prometheus_cannot_read_is_refused(name: str, address: str) -> None:
+    told = document(WEB_1)
+    told["decisions"][0]["labels"][name] = ""
+    told["decisions"][0]["targets"] = [address]
+    with pytest.raises(ValueError, match="a target of shop-web-v1 that cannot be one: "):
         heard(told)
 
 

@@ -57,9 +57,12 @@ def test_a_container_on_its_way_out_is_looked_at_again() -> None:
         engine.true.pop("b", None)
 
     engine.at_list = go
-    play.run_until(lambda: "b" not in play.last.containers)
+    # Nobody tells of its end, so the stream cannot be trusted.
+    with pytest.raises(StreamSilentError):
+        play.run_until(lambda: False)
+    assert "b" not in play.last.containers
     assert "b" in play.published[0].containers
-    assert engine.asked == ["list", "look b"]
+    assert engine.asked == ["list", "look b", "list"]
 
 
 def test_a_suddenly_empty_list_is_believed_when_it_is_confirmed() -> None:
@@ -161,3 +164,14 @@ def test_an_answer_that_is_no_list_is_an_error(
     with pytest.raises(EngineError, match="list of containers is a"):
         play.run_until(lambda: True)
     assert play.published == []
+
+
+def test_a_look_that_shows_nobody_is_no_end_where_a_list_shows_all() -> None:
+    engine = FakeEngine(entry("a"), entry("b"))
+    play = Play(engine)
+    held = engine.true
+    engine.at_list = lambda: setattr(engine, "true", {} if len(engine.asked) == 1 else held)
+    play.hear("health_status", "a")
+    play.run_until(lambda: len(engine.asked) == 3)
+    assert engine.asked == ["list", "look a", "list"]
+    assert [running(each) for each in play.published] == [{"a", "b"}] * len(play.published)

@@ -157,7 +157,7 @@ class Served:
     def looked(self, *containers: Container) -> None:
         """The engine says that these have started."""
         ids = [each.id for each in containers]
-        self.state.publish(ledger.looked(self._snapshot, ids, containers, self.now, ids))
+        self.state.publish(ledger.looked(self._snapshot, containers, self.now, ids))
 
     def died(self, *names: str) -> None:
         """The engine says that these are dead."""
