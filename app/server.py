@@ -15,6 +15,7 @@ import uvicorn
 
 from app import access, logs, server_tls
 from app.access import EVERYBODY, LiveAccess
+from app.doorkeeper import Doorkeeper
 from app.engine.client import DockerConnection
 from app.engine.session import Pace
 from app.engine.ssh import SshConnection
@@ -43,11 +44,20 @@ _SWITCH_SECONDS = 0.0005
 
 
 class _Server(uvicorn.Server):
-    """A server that tells its app of the end, which streams that have none wait for."""
+    """A server that tells its app of the end, which streams that have none wait for, and that
+    keeps its door while no descriptor is left.
+    """
 
     def __init__(self, config: uvicorn.Config, ending: asyncio.Event) -> None:
         super().__init__(config)
         self._ending = ending
+        self._doorkeeper: Doorkeeper | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        listeners = [each for server in self.servers for each in server.sockets]
+        self._doorkeeper = Doorkeeper(listeners)
+        asyncio.get_running_loop().set_exception_handler(self._doorkeeper)
 
     def _log_started_message(self, _listeners: Sequence[socket.SocketType]) -> None:
         # uvicorn knows of no TLS here.
@@ -58,6 +68,8 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._ending.set()
         await super().shutdown(sockets)
+        if self._doorkeeper:
+            self._doorkeeper.close()
 
 
 def connect(engine: EngineSettings) -> DockerConnection:

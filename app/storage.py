@@ -2,6 +2,7 @@
 
 import logging
 import os
+import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -44,7 +45,7 @@ class Storage:
     def __init__(self, directory: Path, readable: Callable[[str], bool]) -> None:
         self._directory = directory
         self._readable = readable
-        self._failing = False
+        self._failing: set[Path] = set()
         self._saved: dict[str, tuple[object, ...]] = {}
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -135,17 +136,15 @@ class Storage:
         )
 
     def _write(self, path: Path, content: bytes) -> bool:
-        beside = path.with_suffix(".new")
         try:
-            beside.write_bytes(content)
-            beside.replace(path)
+            _replace(path, content)
         except OSError as error:
-            if not self._failing:
+            if path not in self._failing:
                 log.warning("%s: the snapshot cannot be written: %s", path, error.strerror)
-            self._failing = True
+            self._failing.add(path)
         else:
-            self._failing = False
-        return not self._failing
+            self._failing.discard(path)
+        return path not in self._failing
 
     def _read(self, container: Container) -> Container:
         labels = {k: value for k, value in container.labels.items() if self._readable(k)}
@@ -157,6 +156,21 @@ class Storage:
 
     def _path_of_peer(self, url: str) -> Path:
         return self._directory / f"peer@{quote(url, safe='')}.json"
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Puts a whole file in the place of what is there, or leaves everything as it was."""
+    # Under a name of its own each time: another kamal-sd may be writing here, too.
+    descriptor, name = tempfile.mkstemp(".new", f"{path.name}.", path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as beside:
+            beside.write(content)
+        Path(name).replace(path)
+    except OSError:
+        # What does not fit on a disk that is full is not to fill it.
+        with suppress(OSError):
+            Path(name).unlink()
+        raise
 
 
 def default_data_dir() -> Path:

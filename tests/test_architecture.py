@@ -30,7 +30,7 @@ DOWNWARDS = {
     },
     "server": {
         *("web", "service", "reloader", "logs", "engine", "state", "settings", "settings_file"),
-        *("access", "server_tls", "protocol"),
+        *("access", "server_tls", "protocol", "doorkeeper"),
     },
     "reloader": {"state", "settings", "settings_file"},
     "service": {
@@ -40,6 +40,7 @@ DOWNWARDS = {
     "logs": set(),
     "protocol": {"ready"},
     "ready": set(),
+    "doorkeeper": set(),
     "polling": set(),
     "access": {"polling", "server_tls", "web_config", "settings_file"},
     "server_tls": {"web_config", "settings_file"},

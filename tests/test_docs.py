@@ -16,8 +16,10 @@ from app.deployfile import document, lint, roles
 from app.settings import Settings
 from app.settings_file import load
 from tests import settings_page
+from tests.engines.test_crowd import CROWD
 from tests.lab.packages import require
 from tests.lab.process import free_port, run
+from tests.test_faults import FAULTS
 from tests.test_peers import Recording
 
 ROOT = Path(__file__).parent.parent
@@ -80,6 +82,12 @@ def test_every_page_is_linked_from_the_readme() -> None:
     assert {page.name for page in (ROOT / "docs").glob("*.md")} <= {
         *re.findall(r"\]\(docs/([\w.]+)\)", text)
     }
+
+
+def test_every_fault_that_is_tried_has_its_row_and_no_other_has() -> None:
+    text = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")]
+    assert rows == ["fault", *(each.name for each in FAULTS), f"{CROWD:,} containers"]
 
 
 def test_the_page_of_the_settings_is_as_it_is_made() -> None:

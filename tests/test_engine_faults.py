@@ -23,27 +23,11 @@ from tests.engine.town import (
     wait_for_addresses,
 )
 from tests.lab.engine import Engine
-from tests.lab.world import World
 
 pytestmark = pytest.mark.real
 
 QUICK: Final = Pace(first_delay=0.05, longest_delay=0.2, confirm=0.5)
 BURST: Final = 50
-
-
-@pytest.fixture(scope="module")
-def lasting(world: World) -> Iterator[Engine]:
-    """An engine whose containers outlive it."""
-    with Engine(world.folder("lasting"), live_restore=True) as engine:
-        yield engine
-
-
-@pytest.fixture
-def kept_running(lasting: Engine) -> Iterator[Town]:
-    yield Town(lasting)
-    if not lasting.answers():
-        lasting.start()
-    lasting.remove_containers()
 
 
 def wait_up(state: State) -> None:
@@ -54,33 +38,6 @@ def wait_lost(state: State) -> str:
     wait_for(lambda: state.view.snapshots[0].error, "the loss to be told")
     assert not state.view.snapshots[0].up
     return state.view.snapshots[0].error
-
-
-@pytest.mark.parametrize("how", ["killed", "stopped"])
-def test_an_engine_that_goes_and_comes_back_costs_nothing(
-    how: str, kept_running: Town, tmp_path: Path
-) -> None:
-    engine = kept_running.engine
-    assert isinstance(engine, Engine)
-    kept_running.run("web", "job")
-    with watching(settings(engine.url, tmp_path), pace=QUICK) as state:
-        wait_for_addresses(state, "web", "job")
-        before = body(state)
-        with Sampler(lambda: body(state)) as sampler:
-            engine.kill() if how == "killed" else engine.stop()
-            assert wait_lost(state)
-            listed_at = state.view.snapshots[0].listed_at
-            time.sleep(1)
-            # Nobody says that the list is younger than it is.
-            assert state.view.snapshots[0].listed_at == listed_at
-            engine.start()
-            wait_up(state)
-            time.sleep(1)
-        assert sampler.bodies == [before]
-        assert state.view.snapshots[0].reconnects >= 1
-        # It is heard again, and not only listed.
-        kept_running.run("cron")
-        wait_for_addresses(state, "web", "job", "cron")
 
 
 @pytest.mark.parametrize(("how", "policy"), [("stop", "unless-stopped"), ("kill", "always")])
@@ -123,19 +80,6 @@ def test_a_frozen_engine_is_noticed_and_heard_again(engine: Engine, tmp_path: Pa
         assert sampler.bodies == [before]
         engine.docker("kill", web)
         wait_for(lambda: ".invalid" in addresses(body(state))["web"], "events to be heard")
-
-
-def test_an_engine_that_is_absent_at_the_start_is_found_when_it_comes(
-    engine: Engine, tmp_path: Path
-) -> None:
-    Town(engine).run("web", restart="always")
-    engine.stop()
-    with watching(settings(engine.url, tmp_path), pace=QUICK) as state:
-        assert wait_lost(state)
-        assert not state.view.ready
-        engine.start()
-        wait_for_addresses(state, "web")
-        assert state.view.ready
 
 
 def test_fifty_reconnects_leave_no_thread_and_no_descriptor(engine: Engine, tmp_path: Path) -> None:

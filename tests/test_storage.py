@@ -3,6 +3,7 @@ import logging
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -226,6 +227,42 @@ def test_a_disk_error_is_logged_once_and_costs_nothing(
     shutil.rmtree(directory)
     storage.save(replace(shown, listed_at=NOW + 1), URL)
     assert len(caplog.records) == 2
+
+
+def test_each_file_that_cannot_be_written_is_said_once(
+    directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage, shown = Storage(directory, reads()), snapshot(container())
+    (directory / "engine.json").mkdir()
+    for _ in range(3):
+        storage.save(shown, URL)
+        # That another file can be is no news about this one.
+        storage.save_history([])
+    (record,) = caplog.records
+    assert record.message.endswith("engine.json: the snapshot cannot be written: Is a directory")
+    assert {each.name for each in directory.iterdir()} == {"engine.json", "history@.json"}
+
+
+def test_two_that_write_into_one_folder_leave_whole_files_alone(
+    directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shown = [snapshot(*(container(f"shop-web-v{each}") for each in range(n))) for n in (1, 400)]
+    stores = [Storage(directory, reads()) for _ in shown]
+    stores[0].save(shown[0], URL)
+
+    def write(number: int) -> None:
+        for at in range(40):
+            stores[number].save(replace(shown[number], listed_at=NOW + at), URL)
+
+    writers = [threading.Thread(target=write, args=[number]) for number in range(2)]
+    for writer in writers:
+        writer.start()
+    while any(writer.is_alive() for writer in writers):
+        assert len(loaded(directory).containers) in {1, 400}
+    for writer in writers:
+        writer.join()
+    assert caplog.text == ""
+    assert the_file(directory).name == "engine.json"
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:

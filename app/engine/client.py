@@ -6,6 +6,7 @@ every container; `events()` has no time limit, and ends without a word when its 
 """
 
 import errno
+import json
 import socket
 import ssl
 import sys
@@ -18,8 +19,9 @@ import docker.constants
 import docker.errors
 import requests
 import urllib3
+from docker.transport import UnixHTTPAdapter
 
-from app.engine import parse, tls
+from app.engine import mounts, parse, tls
 from app.engine.parse import Event
 from app.engine.tls import TlsFiles
 
@@ -118,7 +120,10 @@ class DockerConnection:
         self._limits = (timeout, silence)
         oldest = docker.constants.MINIMUM_DOCKER_API_VERSION
         with _client(url, oldest, self._limits, tls_files) as client:
-            version = _negotiate(_call(lambda: client.version(api_version=False)))
+            try:
+                version = _negotiate(_call(lambda: client.version(api_version=False)))
+            except EngineError as error:
+                raise EngineError(f"{error}{_advice(url)}") from None
         self._client = _client(url, version, self._limits, tls_files)
 
     def events(self) -> EventStream:
@@ -189,6 +194,17 @@ class _Client(docker.APIClient):
         return response
 
 
+class _OnePool(UnixHTTPAdapter):
+    """Takes each connection for every question.
+
+    docker-py's own keeps them by the whole URL. A look names containers in its URL, so each would
+    leave a connection behind, up to 25.
+    """
+
+    def get_connection(self, url: str | bytes, proxies: Any = None) -> Any:  # noqa: ANN401, ARG002
+        return super().get_connection("http+docker://localhost", proxies)
+
+
 class _DockerEvents:
     def __init__(self, stream: "docker.types.CancellableStream[object]", silence: float) -> None:
         self._stream = stream
@@ -228,7 +244,21 @@ def _client(
     )
     client.silence = silence
     client.trust_env = False
+    if url.startswith("unix://"):
+        client.mount(
+            "http+docker://", _OnePool(url.replace("unix://", "http+unix://", 1), client.timeout)
+        )
     return client
+
+
+def _advice(url: str) -> str:
+    """What else is to be said where the engine at that URL cannot be reached."""
+    if url.startswith("unix://") and mounts.is_left_behind(url.removeprefix("unix://")):
+        return (
+            "; the engine has made its socket anew, and the file that was mounted is the old one: "
+            "restart kamal-sd, and mount the socket's folder instead of the file"
+        )
+    return ""
 
 
 def _negotiate(answer: Any) -> str:  # noqa: ANN401
@@ -254,13 +284,11 @@ def _call(call: Callable[[], _T]) -> _T:
 
 def _words(error: BaseException) -> str:
     """One line on what went wrong, without the layers of wrapping that say it again."""
-    if isinstance(error, docker.errors.APIError) and error.response is not None:
-        if "request to an HTTPS server" in (error.explanation or ""):
-            return "it speaks TLS there; set tls for the engine"
-        return f"it answered {error.response.status_code} {error.response.reason}"
-    while (inner := error.__cause__ or error.__context__) is not None:
-        if isinstance(inner, StopIteration):  # json's way to come to an end
-            break
+    if isinstance(error, docker.errors.APIError) and "to an HTTPS" in (error.explanation or ""):
+        return "it speaks TLS there; set tls for the engine"
+    if (answer := _answer_behind(error)) is not None:
+        return f"it answered {answer.status_code} {answer.reason}"
+    while (inner := _inner(error)) is not None:
         error = inner
     if isinstance(error, urllib3.exceptions.SSLError) and isinstance(error.args[0], ssl.SSLError):
         error = error.args[0]
@@ -268,4 +296,24 @@ def _words(error: BaseException) -> str:
         return tls.words(error)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    told = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    is_json = isinstance(error, json.JSONDecodeError)
+    return f"its answer is no JSON, or a part of it alone: {told}" if is_json else told
+
+
+def _answer_behind(error: BaseException | None) -> requests.Response | None:
+    """The answer that says of itself that it is an error; None where it is another kind of error.
+
+    docker-py fails over one whose body is JSON, but without a `message`.
+    """
+    while error is not None:
+        if isinstance(error, requests.HTTPError) and error.response is not None:
+            return error.response
+        error = _inner(error)
+    return None
+
+
+def _inner(error: BaseException) -> BaseException | None:
+    inner = error.__cause__ or error.__context__
+    # json's way to come to an end.
+    return None if isinstance(inner, StopIteration) else inner

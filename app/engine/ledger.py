@@ -100,7 +100,8 @@ def _merge(before: Snapshot, fresh: Container, now: float, started: Collection[s
         return fresh
     fresh = _with_aliases(fresh, known)
     if fresh.id not in started:
-        if known.stopped and fresh.running and now < known.since + AFTERLIFE:
+        # A clock that was put back does not keep it dead for as long.
+        if known.stopped and fresh.running and abs(now - known.since) < AFTERLIFE:
             return _without_life(fresh, known.since)
         if (known.running, known.stopped) == (fresh.running, fresh.stopped) and _agree(
             known, fresh

@@ -33,8 +33,10 @@ class Pace(NamedTuple):
     confirm: float = 3.0
     first_delay: float = 0.5
     longest_delay: float = 30.0
-    # A session that lasted this long was a good one: the delays start afresh.
-    good_run: float = 60.0
+    # A session that went well for so long after its first list was a good one: the delays start
+    # afresh. Proxies cut streams off every minute, and those must not add up to longer and longer
+    # waits; and one list in so long costs an engine nothing.
+    good_run: float = 2.0
 
 
 class End(NamedTuple):

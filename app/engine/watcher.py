@@ -5,6 +5,7 @@ while the other asks the engine; the other then heeds at once all that has come.
 """
 
 import logging
+import math
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -42,6 +43,8 @@ class Watcher:
     ) -> None:
         self._snapshot = before
         self._heard_at = time.time()
+        # Since when this session has gone well, on the monotonic clock.
+        self._well_since = math.inf
         self._connect = connect
         self._publish = publish
         self._readable = readable
@@ -71,14 +74,14 @@ class Watcher:
         """Watches in this thread, until another one calls `stop`."""
         delay = self._pace.first_delay
         while not self._stopping.is_set():
-            began = time.monotonic()
+            self._well_since = math.inf
             try:
                 if error := self._try():
                     self._lost(error)
             except Exception:
                 # A watcher that ends would leave its targets stale for ever, without a word.
                 log.exception("%s: the watcher failed", self._name)
-            if time.monotonic() - began >= self._pace.good_run:
+            if time.monotonic() - self._well_since >= self._pace.good_run:
                 delay = self._pace.first_delay
             # Jittered, so that many kamal-sd's do not knock at once at an engine that is back.
             self._stopping.wait(delay * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
@@ -130,6 +133,8 @@ class Watcher:
     def _published(self, snapshot: Snapshot) -> Snapshot:
         if snapshot.up and not self._snapshot.up:
             log.info("%s: listening, %d containers", self._name, len(snapshot.containers))
+        if snapshot.up:
+            self._well_since = min(self._well_since, time.monotonic())
         self._heard_at = time.time()
         self._snapshot = self._publish(snapshot)
         return self._snapshot

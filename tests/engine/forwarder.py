@@ -1,17 +1,25 @@
-"""A unix socket in front of an engine's: it hands on everything, and writes down what was asked."""
+"""A unix socket in front of an engine's: it hands on everything, and writes down what was asked.
 
+Told to, it misbehaves as proxies, networks and engines do that are out of order.
+"""
+
+import asyncio
 import re
 import socket
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
+# As long as a client takes to send its question.
+_QUESTION_SECONDS = 0.05
+
 
 class Forwarder:
-    """Hands connections on to the engine's socket, until it is told to cut them or to refuse.
+    """Hands connections on to the engine's socket, until it is told to cut them or to misbehave.
 
-    `requests` has the request lines of all connections.
+    `requests` has the request lines of all connections. One thread does it all.
     """
 
     def __init__(self, path: Path, engine: Path) -> None:
@@ -21,89 +29,134 @@ class Forwarder:
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         self._listener.listen(64)
-        self._lock = threading.Lock()
-        self._pairs: set[tuple[socket.socket, socket.socket]] = set()
-        self._threads: list[threading.Thread] = []
-        self._acceptor = threading.Thread(target=self._accept, name="forwarder")
+        self._links: set[_Link] = set()
+        self._answers: dict[str, bytes] = {}
+        self._muted: str | None = None
+        self._resets = False
+        self._breaks = False
+        self._loop: asyncio.AbstractEventLoop
+        self._ended: asyncio.Event
+        self._begun = threading.Event()
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._forward()), name="forwarder"
+        )
 
     def cut(self) -> None:
         """Ends every connection in the middle of whatever it was."""
-        with self._lock:
-            for pair in self._pairs:
-                for each in pair:
-                    with suppress(OSError):
-                        each.shutdown(socket.SHUT_RDWR)
+        self._loop.call_soon_threadsafe(self._end_links)
 
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                server = socket.socket(socket.AF_UNIX)
-                try:
-                    server.connect(str(self._engine))
-                except OSError:
-                    client.close()
-                    server.close()
-                    continue
-                self._threads = [each for each in self._threads if each.is_alive()]
-                self._begin(client, server)
+    @contextmanager
+    def answering(self, asked: str, answer: bytes) -> Iterator[None]:
+        """Gives this answer itself, head and all, to requests with `asked` in their first line."""
+        self._answers[asked] = answer
+        yield
+        del self._answers[asked]
 
-    def _begin(self, client: socket.socket, server: socket.socket) -> None:
-        pair = (client, server)
-        with self._lock:
-            self._pairs.add(pair)
-        thread = threading.Thread(target=self._serve, args=pair, name="forwarded")
-        self._threads.append(thread)
-        thread.start()
+    @contextmanager
+    def silent(self, asked: str = "") -> Iterator[None]:
+        """Takes all and hands nothing back on connections that last asked for that."""
+        self._muted = asked
+        yield
+        self._muted = None
 
-    def _serve(self, client: socket.socket, server: socket.socket) -> None:
-        back = threading.Thread(target=_pump, args=(server, client), name="forwarded back")
-        back.start()
-        with suppress(OSError):
-            self._read_requests(client, server)
-        for each in (client, server):
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-        back.join()
-        with self._lock:
-            self._pairs.discard((client, server))
-        client.close()
+    @contextmanager
+    def resetting(self) -> Iterator[None]:
+        """Resets every connection once it was asked for something."""
+        self._resets = True
+        self.cut()
+        yield
+        self._resets = False
+
+    @contextmanager
+    def breaking_chunks(self) -> Iterator[None]:
+        """Ends every stream of events in the middle of the next one."""
+        self._breaks = True
+        yield
+        self._breaks = False
+
+    async def _forward(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ended = asyncio.Event()
+        server = await asyncio.start_unix_server(self._serve, sock=self._listener)
+        self._begun.set()
+        await self._ended.wait()
         server.close()
+        while self._links:
+            self._end_links()
+            await asyncio.sleep(0)
 
-    def _read_requests(self, client: socket.socket, server: socket.socket) -> None:
-        rest = b""
-        # How much of a body is still to come.
-        body = 0
-        while part := client.recv(65_536):
-            rest += part
-            while True:
-                rest, body = rest[body:], max(0, body - len(rest))
-                if b"\r\n\r\n" not in rest:
+    def _end_links(self) -> None:
+        for link in self._links:
+            link.end()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._resets:
+            # What was not read of the question makes a reset of the end.
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            await asyncio.sleep(_QUESTION_SECONDS)
+            writer.transport.abort()
+            return
+        try:
+            engine_reader, engine = await asyncio.open_unix_connection(self._engine)
+        except OSError:
+            writer.close()
+            return
+        link = _Link(writer, engine)
+        self._links.add(link)
+        back = asyncio.create_task(self._hand_back(link, engine_reader))
+        with suppress(OSError, asyncio.IncompleteReadError):
+            await self._hand_on(link, reader)
+        link.end()
+        await back
+        self._links.discard(link)
+
+    async def _hand_on(self, link: "_Link", reader: asyncio.StreamReader) -> None:
+        while head := await _head(reader):
+            length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+            body = await reader.readexactly(int(length[1])) if length else b""
+            link.asked = head.decode().partition("\r\n")[0]
+            self.requests.append(link.asked)
+            answers = [answer for asked, answer in self._answers.items() if asked in link.asked]
+            link.client.write(answers[0]) if answers else link.engine.write(head + body)
+
+    async def _hand_back(self, link: "_Link", reader: asyncio.StreamReader) -> None:
+        with suppress(OSError):
+            while part := await reader.read(65_536):
+                if self._muted is not None and self._muted in link.asked:
+                    continue
+                breaks = self._breaks and "/events" in link.asked and part[:5] != b"HTTP/"
+                link.client.write(part[: len(part) // 2] if breaks else part)
+                await link.client.drain()
+                if breaks:
                     break
-                head, _, rest = rest.partition(b"\r\n\r\n")
-                self.requests.append(head.decode().partition("\r\n")[0])
-                length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
-                body = int(length[1]) if length else 0
-            server.sendall(part)
+        link.end()
 
     def __enter__(self) -> Self:
-        self._acceptor.start()
+        self._thread.start()
+        self._begun.wait()
         return self
 
     def __exit__(self, *_: object) -> None:
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._acceptor.join()
-        self._listener.close()
-        self.cut()
-        for thread in self._threads:
-            thread.join()
+        self._loop.call_soon_threadsafe(self._ended.set)
+        self._thread.join()
 
 
-def _pump(source: socket.socket, sink: socket.socket) -> None:
-    with suppress(OSError):
-        while part := source.recv(65_536):
-            sink.sendall(part)
-    for each in (source, sink):
-        with suppress(OSError):
-            each.shutdown(socket.SHUT_RDWR)
+class _Link:
+    """A connection from a client to the engine, and what it asked for last."""
+
+    def __init__(self, client: asyncio.StreamWriter, engine: asyncio.StreamWriter) -> None:
+        self.client = client
+        self.engine = engine
+        self.asked = ""
+
+    def end(self) -> None:
+        self.client.close()
+        self.engine.close()
+
+
+async def _head(reader: asyncio.StreamReader) -> bytes:
+    """The next request's head; empty at the end."""
+    try:
+        return await reader.readuntil(b"\r\n\r\n")
+    except asyncio.IncompleteReadError:
+        return b""

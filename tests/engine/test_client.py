@@ -44,6 +44,10 @@ def patient(url: str) -> DockerConnection:
 REFUSALS: Final[dict[str, tuple[Answer, str]]] = {
     "a proxy that forbids it": (FORBIDDEN, "403 Forbidden"),
     "an engine out of order": (BROKEN, "500 Internal Server Error"),
+    "a proxy that says so in its own JSON": (
+        answer({"error": 1}, "502 Bad Gateway"),
+        "it answered 502",
+    ),
     "a silent one": (hold, "timed out"),
     "one that hangs up": (b"", "closed connection"),
     "no HTTP at all": (b"SSH-2.0-OpenSSH_9.2\r\n", "SSH-2.0-OpenSSH_9.2"),
@@ -151,6 +155,25 @@ def test_a_list_asks_for_all_containers_or_for_those_with_the_ids() -> None:
     assert chosen["filters"] == ['{"id": ["a", "b"]}']
     # No question costs more than it must: sizes are the engine's most expensive answer.
     assert everything["size"] == ["0"]
+
+
+def test_looks_at_ever_other_containers_take_one_connection(tmp_path: Path) -> None:
+    kept = answer([]).replace(b"Connection: close", b"Connection: keep-alive")
+
+    def again_and_again(sock: socket.socket) -> None:
+        sock.sendall(kept)
+        while sock.recv(4096):
+            sock.sendall(kept)
+
+    answers: dict[str, Answer] = {"/version": VERSION, "/containers": again_and_again}
+    with (
+        HandMade(answers, unix=tmp_path / "s") as server,
+        closing(patient(server.url)) as connection,
+    ):
+        for number in range(30):
+            assert connection.containers({f"{number:064}"}) == []
+        # Of each connection the first question is noted.
+        assert len(server.requests) == 2
 
 
 def query(request_line: str) -> dict[str, list[str]]:

@@ -152,6 +152,12 @@ def test_after_its_afterlife_a_list_is_believed_again() -> None:
     assert listed(dead, again, after=AFTERLIFE).containers[WEB.id] == again
 
 
+def test_a_clock_that_was_put_back_does_not_keep_it_dead() -> None:
+    dead = ledger.died(snapshot(WEB), WEB.id, NOW)
+    again = replace(WEB, since=NOW - 3600 - 5)
+    assert listed(dead, again, after=-3600).containers[WEB.id].running
+
+
 def test_a_stale_list_several_times_does_not_prolong_the_afterlife() -> None:
     shown = ledger.died(snapshot(WEB), WEB.id, NOW)
     for after in (0.5, 1.0, 1.5):

@@ -46,23 +46,34 @@ def test_the_delays_between_tries_grow_and_are_jittered() -> None:
     assert len({int((share - 0.5) * 8) for share in shares}) >= 4
 
 
-def test_the_delays_start_afresh_after_a_good_run() -> None:
-    engine = FakeEngine()
-    engine.fault = EngineError("broken")
+@pytest.mark.parametrize(("lasts", "is_good"), [(0.0, False), (0.5, True)])
+def test_the_delays_start_afresh_after_a_good_run(lasts: float, is_good: bool) -> None:
+    engine = FakeEngine(entry("a"))
+    engine.refusal = EngineError("Connection refused")
     tries = 0
 
-    def connect_takes_its_time() -> None:
+    def answer_the_fifth_time() -> None:
         nonlocal tries
         tries += 1
-        if tries == 5:
-            time.sleep(0.3)
+        engine.refusal = None if tries == 5 else EngineError("Connection refused")
 
-    engine.at_connect = connect_takes_its_time
+    def end_soon() -> None:
+        threading.Timer(lasts, engine.cut).start()
+
+    engine.at_connect, engine.at_list = answer_the_fifth_time, end_soon
     pace = Pace(first_delay=1.0, longest_delay=1000.0, good_run=0.25)
     delays = _delays(engine, pace, most=7)
-    assert [each / full for each, full in zip(delays, (1, 2, 4, 8, 1, 2, 4), strict=True)] == [
-        pytest.approx(0.75, abs=0.25)
-    ] * 7
+    wanted = (1, 2, 4, 8, 1, 2, 4) if is_good else (1, 2, 4, 8, 16, 32, 64)
+    shares = [each / full for each, full in zip(delays, wanted, strict=True)]
+    assert shares == [pytest.approx(0.75, abs=0.25)] * 7
+
+
+def test_a_try_that_takes_long_is_no_good_session() -> None:
+    engine = FakeEngine()
+    engine.fault = EngineError("broken")
+    engine.at_connect = lambda: time.sleep(0.05)
+    pace = Pace(first_delay=1.0, longest_delay=1000.0, good_run=0.02)
+    assert _delays(engine, pace, most=4)[3] >= 4
 
 
 @pytest.mark.parametrize("when", ["listening", "waiting for the next try", "just started"])

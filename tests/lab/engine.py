@@ -1,5 +1,6 @@
 """A Docker Engine of the lab's own, in a directory, and the engine that a machine already has."""
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -10,7 +11,15 @@ import httpx
 from tests.lab.certificates import Authority
 from tests.lab.packages import require
 from tests.lab.place import HERE, Place
-from tests.lab.process import LabError, Process, free_port, is_root, run, system_environment
+from tests.lab.process import (
+    LabError,
+    Process,
+    free_port,
+    is_root,
+    run,
+    system_environment,
+    wait_until,
+)
 from tests.lab.stage import Stage, child_of
 
 
@@ -75,7 +84,8 @@ class Engine(Docker):
         self.log = directory / "dockerd.log"
         self.tcp_url = f"tcp://{place.address}:{free_port()}" if tcp or tls else None
         self._tls = tls
-        self._live_restore = live_restore
+        self._settings = directory / "daemon.json"
+        self._set(live_restore=live_restore)
         self._root = root
         self._place = place
         self._stage: Stage | None = None
@@ -114,7 +124,7 @@ class Engine(Docker):
             f"--cgroup-parent=/{stage.name}",
             # systemd cannot see into the stage's process namespace, where cgroup v2 would ask it.
             "--exec-opt=native.cgroupdriver=cgroupfs",
-            f"--live-restore={str(self._live_restore).lower()}",
+            f"--config-file={self._settings}",
             *([] if self._place is HERE else [f"--insecure-registry={self._place.address}/24"]),
         ]
         if not self.tcp_url:
@@ -136,6 +146,20 @@ class Engine(Docker):
         assert self._stage is not None
         pid = self.docker("inspect", "--format={{.State.Pid}}", container).strip()
         return self._stage.path(Path("/proc", pid, "ns/net"))
+
+    def set_live_restore(self, live_restore: bool) -> None:
+        """Have a running dockerd leave its containers alone when it ends, or take them along."""
+        self._set(live_restore=live_restore)
+        os.kill(self.pid, signal.SIGHUP)
+        wanted = str(live_restore).lower()
+        wait_until(
+            lambda: self.docker("info", "-f", "{{.LiveRestoreEnabled}}").strip() == wanted,
+            10,
+            "dockerd to take its settings",
+        )
+
+    def _set(self, *, live_restore: bool) -> None:
+        self._settings.write_text(json.dumps({"live-restore": live_restore}))
 
     def kill(self) -> None:
         """End dockerd like a crash; what it leaves behind stays until `start` or `close`."""

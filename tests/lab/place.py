@@ -31,6 +31,20 @@ class Place:
 HERE = Place()
 
 
+class Mounted(Place):
+    """This machine, with mounts of the program's own, which end with it.
+
+    `mounts` are commands of a shell. What another program sees below the mounts is unchanged.
+    """
+
+    def __init__(self, mounts: str) -> None:
+        self._mounts = mounts
+
+    def command(self, argv: Sequence[str | Path]) -> list[str]:
+        script = f'set -e; {self._mounts}; exec "$@"'
+        return ["unshare", "--mount", "sh", "-c", script, "sh", *map(str, argv)]
+
+
 class Host(Place):
     """A host on a switch, which ends with it.
 
