@@ -9,7 +9,7 @@ RELEASE_READY := $(VENV)/.release-ready
 RIVALS := .cache/rivals
 RIVALS_READY := $(RIVALS)/.ready
 
-.PHONY: help demo run test test-real test-made-up test-engines fuzz bench bench-continuity bench-names bench-hosts bench-growth bench-page screenshots check lint release lock audit clean
+.PHONY: help demo run test test-real test-made-up test-engines fuzz bench bench-continuity bench-names bench-hosts bench-growth bench-page soak screenshots check lint release lock audit clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
@@ -57,6 +57,9 @@ bench-growth: $(READY) ## What an event costs with up to 100 engines and 10,000 
 
 bench-page: $(READY) ## The page with 1,000 slots beside one with 10: 2 minutes (root on Debian)
 	$(BIN)/python -m tests.bench.page
+
+soak: $(READY) ## Deploys, faults and scrapes at once for hours: BENCH='--minutes 240' (root on Debian)
+	$(BIN)/python -m tests.bench.soak $(BENCH)
 
 screenshots: $(READY) ## The pictures of the page in docs/ (root on Debian)
 	$(BIN)/python -m tests.lab.screenshots

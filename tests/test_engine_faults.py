@@ -162,7 +162,8 @@ def followed(engine: Engine, tmp_path: Path) -> Iterator[tuple[Town, State, Forw
     with (
         Forwarder(tmp_path / "s", engine.socket) as forwarder,
         watching(
-            settings(forwarder.url, tmp_path / "data", resync_interval="10m"), pace=QUICK
+            settings(forwarder.url, tmp_path / "data", resync_interval="10m"),
+            pace=QUICK._replace(second=600.0),
         ) as state,
     ):
         wait_for_addresses(state, "web")

@@ -19,11 +19,16 @@ COLUMNS: Final = (
 
 def update(readme: Path, document: str) -> None:
     """Put the document's table between the marks of the README."""
-    before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
+    put_between(readme, BEGIN, END, excerpt(document))
+
+
+def put_between(page: Path, begin: str, end: str, text: str) -> None:
+    """Put a text between two lines of a page, in the place of what is there."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
+    _, _, after = rest.partition(end)
     if not after:
-        raise ValueError(f"{readme} lacks the lines {BEGIN.strip()} and {END.strip()}")
-    readme.write_text(f"{before}{BEGIN}{excerpt(document)}{END}{after}", encoding="utf-8")
+        raise ValueError(f"{page} lacks the lines {begin.strip()} and {end.strip()}")
+    page.write_text(f"{before}{begin}{text}{end}{after}", encoding="utf-8")
 
 
 def excerpt(document: str) -> str:

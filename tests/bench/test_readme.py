@@ -22,7 +22,7 @@ def test_a_readme_without_its_marks_is_not_touched(tmp_path: Path) -> None:
     copy = tmp_path / "README.md"
     copy.write_text("nothing\n")
     with pytest.raises(ValueError, match="lacks the lines"):
-        readme.update(copy, "| way |\n")
+        readme.put_between(copy, readme.BEGIN, readme.END, "a table\n")
     assert copy.read_text() == "nothing\n"
 
 

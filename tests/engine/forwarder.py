@@ -116,20 +116,28 @@ class Forwarder:
             body = await reader.readexactly(int(length[1])) if length else b""
             link.asked = head.decode().partition("\r\n")[0]
             self.requests.append(link.asked)
-            answers = [answer for asked, answer in self._answers.items() if asked in link.asked]
-            link.client.write(answers[0]) if answers else link.engine.write(head + body)
+            answer = self._own_answer(link.asked)
+            link.client.write(answer) if answer else link.engine.write(head + body)
+
+    def _own_answer(self, asked: str) -> bytes:
+        """What it says itself to that question; nothing where it hands it on."""
+        return next((answer for part, answer in self._answers.items() if part in asked), b"")
 
     async def _hand_back(self, link: "_Link", reader: asyncio.StreamReader) -> None:
         with suppress(OSError):
             while part := await reader.read(65_536):
                 if self._muted is not None and self._muted in link.asked:
                     continue
-                breaks = self._breaks and "/events" in link.asked and part[:5] != b"HTTP/"
-                link.client.write(part[: len(part) // 2] if breaks else part)
+                is_last = self._is_torn(link.asked, part)
+                link.client.write(part[: len(part) // 2] if is_last else part)
                 await link.client.drain()
-                if breaks:
+                if is_last:
                     break
         link.end()
+
+    def _is_torn(self, asked: str, part: bytes) -> bool:
+        """Whether the connection ends in the middle of that part of an answer."""
+        return self._breaks and "/events" in asked and not part.startswith(b"HTTP/")
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -14,7 +14,7 @@ from app.model import Container, Snapshot
 from tests.engine.fake import Entry, FakeEngine
 
 # Nothing is due but what a test is about.
-CALM: Final = Pace(resync=600.0, settle=0.0, confirm=600.0)
+CALM: Final = Pace(resync=600.0, settle=0.0, second=600.0, confirm=600.0)
 # Long enough to be told from at once.
 SOON: Final = 0.3
 _PATIENCE_SECONDS = 10.0

@@ -65,6 +65,18 @@ def test_a_container_on_its_way_out_is_looked_at_again() -> None:
     assert engine.asked == ["list", "look b", "list"]
 
 
+def test_what_died_just_before_the_connection_is_seen_soon() -> None:
+    # Its death was told to nobody, and the list does not show it yet.
+    engine = FakeEngine(entry("a", "exited"), entry("b"))
+    engine.stale["a"] = entry("a")
+    play = Play(engine, pace=CALM._replace(second=SOON))
+    engine.at_list = engine.settle
+    took = play.run_until(lambda: running(play.last) == {"b"})
+    assert SOON <= took < 10 * SOON
+    assert engine.asked == ["list", "list"]
+    assert [running(each) for each in play.published] == [{"a", "b"}, {"b"}]
+
+
 def test_a_suddenly_empty_list_is_believed_when_it_is_confirmed() -> None:
     engine = FakeEngine()
     play = Play(engine, known(entry("a"), entry("b")), CALM._replace(confirm=SOON))
@@ -97,6 +109,31 @@ def test_a_suddenly_empty_list_is_forgotten_when_it_is_not_confirmed() -> None:
     assert engine.asked == ["list", "list"]
     assert [set(each.containers) for each in play.published] == [{"a"}]
     assert play.last.up
+
+
+def test_an_empty_list_is_doubted_at_once_when_the_engine_has_news() -> None:
+    engine = FakeEngine()
+    play = Play(engine, known(entry("a")))
+
+    def hand_over() -> None:
+        # "b" was started while nobody heard it, so the end of "a" is all that is told.
+        engine.at_list = lambda: None
+        engine.true["b"] = entry("b")
+        play.hear("die", "a")
+
+    engine.at_list = hand_over
+    play.run_until(lambda: play.last.events)
+    assert {frozenset(running(each)) for each in play.published} == {frozenset({"b"})}
+    assert engine.asked[:2] == ["list", "list"]
+
+
+def test_news_confirm_no_empty_list() -> None:
+    engine = FakeEngine()
+    play = Play(engine, known(entry("a"), entry("b")), CALM._replace(confirm=SOON))
+    engine.at_list = lambda: play.hear("kill", "a") if len(engine.asked) == 1 else None
+    took = play.run_until(lambda: not play.last.containers)
+    assert took >= SOON
+    assert engine.asked[:3] == ["list", "list", "list"]
 
 
 def test_an_empty_list_that_events_explain_is_believed_at_once() -> None:
