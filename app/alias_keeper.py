@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from app.discovery.naming import MARK, Move, plan
 from app.engine.client import EngineError, NetworkConnection, NoNetworkError
-from app.state import View
+from app.view import View
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from app.follower import Follower
-from app.state import State, View
+from app.state import State
+from app.view import View
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,8 @@ from contextlib import ExitStack
 from threading import Event as Flag
 from threading import Thread
 
-from app.state import State, View
+from app.state import State
+from app.view import View
 
 # What is due later than that is looked at again; longer waits overflow at some point.
 _LONGEST_WAIT_SECONDS = 3600.0

@@ -27,7 +27,8 @@ from app import __revision__, __version__
 from app.discovery.history import Deploys
 from app.discovery.labels import scrub
 from app.model import Decision, Reason, Slot, Snapshot
-from app.state import State, View
+from app.state import State
+from app.view import View
 
 _SLOT_STATES = ("current", "deploying", "down", "refused")
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

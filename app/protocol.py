@@ -98,6 +98,8 @@ class Protocol(HttpToolsProtocol):
         self._is_begun = False
         self._in_message = self._in_head = False
         self._head_size = 0
+        # The last request's head that was found to be in order.
+        self._passed: object = None
         self._refusal: _RefusedError | None = None
         # They end the connection where a request, or the taking of an answer, lasts too long.
         self._receiving: asyncio.TimerHandle | None = None
@@ -225,7 +227,11 @@ class Protocol(HttpToolsProtocol):
             raise _RefusedError(HTTPStatus.BAD_REQUEST, "the last request was to be the last")
         if len(self.pipeline) >= self.limits.pipelined:
             raise _RefusedError(HTTPStatus.BAD_REQUEST, "too many requests before an answer")
-        self._check()
+        # Prometheus asks for the same again and again.
+        asked = (self.parser.get_method(), self.parser.get_http_version(), self.url, self.headers)
+        if asked != self._passed:
+            self._check()
+            self._passed = asked
         self._take_path()
         super().on_headers_complete()
         self._is_begun = True

@@ -22,8 +22,9 @@ from app.follower import Follower
 from app.model import Snapshot
 from app.peers import PeerWatcher, remembered
 from app.settings import AliasSettings, EngineSettings, PeerSettings, Settings
-from app.state import State, View
+from app.state import State
 from app.storage import Storage, StorageError, default_data_dir
+from app.view import View
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,8 @@ from app.discovery.endpoint import Caller
 from app.discovery.http_sd import Filters
 from app.engine import ledger
 from app.model import Container, Health, Reason, Slot, Snapshot
-from app.state import State, View
+from app.state import State
+from app.view import View
 from tests import http_sd_reader
 from tests.builders import NOW, WEB, Clock, container, labels, settings, snapshot, stopped, targets
 

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-import app.state
+import app.view
 from app.discovery.decide import Outcome, decide
 from app.discovery.endpoint import Caller
 from app.model import Reason, Snapshot
-from app.state import State, View
+from app.state import State
+from app.view import View
 from tests import http_sd_reader
 from tests.builders import NOW, container, labels, settings, snapshot
 
@@ -159,7 +160,7 @@ def test_one_caller_with_many_filters_is_decided_for_once(monkeypatch: pytest.Mo
         asked.append(given)
         return decide(*given)
 
-    monkeypatch.setattr(app.state, "decide", counted)
+    monkeypatch.setattr(app.view, "decide", counted)
     for number in range(50):
         found.answer({"role": frozenset({str(number)})}, Caller(authority="a:1"))
     assert len(asked) == 1

@@ -18,7 +18,8 @@ from app.discovery.relay import NEXT
 from app.model import Decision, Upstream
 from app.peer_credentials import CredentialsError, headers_for, tls_for
 from app.settings import PeerSettings
-from app.state import State, View
+from app.state import State
+from app.view import View
 from app.web.waiting import until
 
 Headers = list[tuple[bytes, bytes]]

@@ -17,7 +17,8 @@ from app.discovery.endpoint import Caller
 from app.discovery.explain import EntryDocument, ExplainDocument, explain, place_of
 from app.discovery.history import Change
 from app.discovery.overview import Overview, age, overview, passing
-from app.state import State, View
+from app.state import State
+from app.view import View
 from app.web.parameters import authority_of, wants_gzip
 from app.web.shared import Workshop
 

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import ready
-from app.state import State, View
+from app.state import State
+from app.view import View
 from app.web.targets import AGE_HEADER, PATH, list_age
 
 # A caller chooses what it asks for, so what is remembered of that is bounded.

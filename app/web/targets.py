@@ -9,7 +9,8 @@ from fastapi.responses import PlainTextResponse, Response
 from app.discovery.endpoint import Caller
 from app.discovery.http_sd import FILTERS, Answer, Filters
 from app.settings import AddressKind, Generations
-from app.state import State, View
+from app.state import State
+from app.view import View
 from app.web.parameters import (
     RETRY_AFTER,
     UNLISTED_HEADER,

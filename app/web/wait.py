@@ -9,7 +9,8 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from app import grammar
 from app.discovery.http_sd import FILTERS
 from app.discovery.wait import WaitDocument, progress
-from app.state import State, View
+from app.state import State
+from app.view import View
 from app.web.parameters import TEXT, Values, filters_of, refuse_unknown, wants_text
 from app.web.waiting import unless_hung_up, until
 

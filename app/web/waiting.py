@@ -8,7 +8,8 @@ from typing import TypeVar
 from fastapi import Request
 from starlette.types import Receive
 
-from app.state import State, View
+from app.state import State
+from app.view import View
 
 _T = TypeVar("_T")
 
