@@ -22,7 +22,7 @@ run: $(READY) ## Serve from this machine's own engine
 
 test: check ## All the tests, on real engines (root on Debian)
 	$(BIN)/coverage erase
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line test-real test-made-up
+	@$(MAKE) --no-print-directory --jobs=2 test-real test-made-up
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 	$(BIN)/coverage report --include='app/discovery/*,app/deployfile/*,app/model.py,app/grammar.py,app/engine/ledger.py,app/engine/parse.py' --fail-under=100
@@ -41,25 +41,25 @@ EXAMPLES := 1000
 SECONDS := 30
 
 bench: $(BENCH_READY) $(RIVALS_READY) ## How fast it is, beside others; docs/speed.md anew: 15 minutes (root on Debian)
-	$(BIN)/python -m tests.bench.speed $(BENCH)
+	$(BIN)/python -m tests.benchmarks $(BENCH)
 
 bench-continuity: $(BENCH_READY) ## What deploys do to time series, way by way: 40 minutes (root on Debian)
-	$(BIN)/python -m tests.bench $(BENCH)
+	$(BIN)/python -m tests.benchmarks.continuity $(BENCH)
 
 bench-names: $(READY) ## What managed names do while Kamal deploys: 10 minutes (root on Debian)
-	$(BIN)/python -m tests.bench.names $(BENCH)
+	$(BIN)/python -m tests.benchmarks.names $(BENCH)
 
 bench-hosts: $(READY) ## What deploys to many hosts do to a Prometheus outside: 5 minutes (root on Debian)
-	$(BIN)/python -m tests.bench.hosts $(BENCH)
+	$(BIN)/python -m tests.benchmarks.hosts $(BENCH)
 
 bench-growth: $(READY) ## What an event costs with up to 100 engines and 10,000 containers: 3 minutes
-	$(BIN)/python -m tests.bench.growth
+	$(BIN)/python -m tests.benchmarks.growth
 
 bench-page: $(READY) ## The page with 1,000 slots beside one with 10: 2 minutes (root on Debian)
-	$(BIN)/python -m tests.bench.page
+	$(BIN)/python -m tests.benchmarks.page
 
 soak: $(READY) ## Deploys, faults and scrapes at once for hours: BENCH='--minutes 240' (root on Debian)
-	$(BIN)/python -m tests.bench.soak $(BENCH)
+	$(BIN)/python -m tests.benchmarks.soak $(BENCH)
 
 screenshots: $(READY) ## The pictures of the page in docs/ (root on Debian)
 	$(BIN)/python -m tests.lab.screenshots

@@ -14,7 +14,7 @@ import pytest
 from app.engine.session import Pace
 from app.server import watching
 from app.settings_file import load
-from tests.bench.simulated import Engines, Event, host_of, ip_of, service_of
+from tests.benchmarks.simulated import Engines, Event, host_of, ip_of, service_of
 from tests.lab.process import wait_until
 from tests.lab.sd import Server
 

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tests import http_sd_reader
-from tests.bench.simulated import Engines
+from tests.benchmarks.simulated import Engines
 from tests.endurance import Asker
 from tests.lab.process import wait_until
 from tests.lab.prometheus import Prometheus, http_sd_job

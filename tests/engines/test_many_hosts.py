@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from tests import http_sd_reader
-from tests.bench.hosts import (
+from tests.benchmarks.hosts import (
     BY_IP,
     CENTER,
     EACH,
