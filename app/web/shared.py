@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar, cast
 
 from fastapi import Request
@@ -50,7 +51,9 @@ class Workshop:
     async def _make(self, make: Callable[[], object]) -> object:
         try:
             async with self._place:
-                return await asyncio.to_thread(make)
+                # A thread of its own: of the loop's there would soon be half a dozen.
+                with ThreadPoolExecutor(1) as thread:
+                    return await asyncio.get_running_loop().run_in_executor(thread, make)
         finally:
             self._queue -= 1
 

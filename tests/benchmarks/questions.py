@@ -16,6 +16,7 @@ from typing import Final
 
 import httpx
 
+from app.engine.session import Pace
 from tests.benchmarks.fleet import Fleet
 from tests.benchmarks.rounds import Rounds, Row, median_ratio, rounds_of
 from tests.benchmarks.servers import answers_a_second
@@ -134,6 +135,8 @@ def asked(
         theirs = stack.enter_context(Forwarder(folder / "theirs", fleet.socket))
         server = stack.enter_context(Server(folder / "sd", ours.url))
         route = stack.enter_context(asking_route(folder, theirs.url))
+        # The first list is made once more before it is quiet.
+        time.sleep(2 * Pace().second)
         before = len(ours.requests)
         for path in PATHS * requests:
             server.get(path)

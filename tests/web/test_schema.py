@@ -1,7 +1,5 @@
 """Whatever is asked, the answers are as the document at /openapi.json has them."""
 
-import asyncio
-from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
@@ -47,12 +45,6 @@ def _reload() -> Future[str]:
 @pytest.fixture(autouse=True)
 def _nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wait, "_LONGEST_SECONDS", 0.001)
-    # The client's loop lives as long as the process, and its threads would, too.
-    monkeypatch.setattr(asyncio, "to_thread", _at_once)
-
-
-async def _at_once(make: Callable[[], object]) -> object:
-    return make()
 
 
 UNLISTED = _document(Snapshot(""))
