@@ -62,6 +62,8 @@ _HOST = re.compile(rb"[\w.~!$&'()*+,;=%:\[\]-]*", re.ASCII)
 # A target may be a whole URL (RFC 9112, 3.2.2); then what counts here is its path.
 _SITE = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
 
+_EXTENSIONS: dict[str, dict[str, Any]] = {ready.EXTENSION: {}}
+
 _Message = Any
 _Receive = Callable[[], Awaitable[_Message]]
 _Send = Callable[[_Message], Awaitable[None]]
@@ -310,7 +312,7 @@ class Protocol(HttpToolsProtocol):
         cycle, is_old = self.cycle, scope["http_version"] == "1.0"
         if not self.flow.write_paused:
             self._answer_is_taken()
-        scope["extensions"] = {ready.EXTENSION: {}}
+        scope["extensions"] = _EXTENSIONS
 
         async def send_pieces(message: _Message) -> None:
             if message["type"] == ready.TYPE:

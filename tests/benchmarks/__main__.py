@@ -49,6 +49,8 @@ HIGHLIGHTS: Final = (
 )
 COLUMNS: Final = slice(0, 4)
 FEW, MANY = 5, 200
+# Of the widest table. A narrow terminal wraps its lines.
+WIDTH: Final = 170
 BURSTS: Final = 8
 
 _HEAD = """\
@@ -159,6 +161,7 @@ def main() -> int:
     parser.add_argument("--only", choices=PARTS, help="one part, of which nothing is written")
     only = parser.parse_args().only
     console = Console(highlight=False)
+    console.width = max(WIDTH, console.width)
     parts = []
     try:
         for name in [only] if only else PARTS:

@@ -19,7 +19,7 @@ import httpx
 from app.engine.session import Pace
 from tests.benchmarks.fleet import Fleet
 from tests.benchmarks.rounds import Rounds, Row, median_ratio, rounds_of
-from tests.benchmarks.servers import answers_a_second
+from tests.benchmarks.servers import PLAIN, Ask, answers_a_second
 from tests.engine.forwarder import Forwarder
 from tests.lab.process import (
     LabError,
@@ -100,13 +100,8 @@ def framework(folder: Path, url: str) -> Iterator[str]:
     cache.mkdir()
     (generators / "containers.py").write_text(_GENERATOR)
     command: list[str | Path] = [
-        RIVAL,
-        "--log-level=50",
-        "serve",
-        "--port",
-        str(port),
-        "--cache-dir",
-        cache,
+        *(RIVAL, "--log-level=50", "serve", "--port", str(port)),
+        *("--cache-dir", cache, "--cache-refresh-interval=5"),
     ]
     with _running("prometheus-http-sd", [*command, generators], folder, url, port):
         yield f"http://127.0.0.1:{port}"
@@ -166,19 +161,23 @@ def served(fleet: Fleet, folder: Path, rounds: int = ROUNDS, seconds: int = 2) -
             "docker-py in a route": stack.enter_context(asking_route(folder, fleet.engine.url)),
             "prometheus-http-sd": stack.enter_context(framework(folder, fleet.engine.url)),
         }
-        # The first answer is made by then.
-        wait_until(lambda: httpx.get(f"{urls['prometheus-http-sd']}/targets").is_success, 60, "it")
+        # Its own path ends so.
+        asks = {"prometheus-http-sd": Ask("/targets/")}
         # The slow one needs longer for a number.
         lasting = {"docker-py in a route": 5 * seconds}
-        return rounds_of(
-            {
-                name: partial(
-                    answers_a_second, url, seconds=lasting.get(name, seconds), all_good=False
-                )
-                for name, url in urls.items()
-            },
-            rounds,
-        )
+        made = urls["prometheus-http-sd"] + "/targets/"
+        wait_until(lambda: httpx.get(made).is_success, 60, "its first answer, made in background")
+        ways = {
+            name: partial(
+                answers_a_second,
+                url,
+                asks.get(name, PLAIN),
+                lasting.get(name, seconds),
+                all_good=False,
+            )
+            for name, url in urls.items()
+        }
+        return rounds_of(ways, rounds)
 
 
 def rows(found: Rounds, containers: int) -> list[Row]:
