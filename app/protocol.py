@@ -14,6 +14,7 @@ import ssl
 import struct
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, ClassVar, NamedTuple
 
@@ -166,8 +167,10 @@ class Protocol(HttpToolsProtocol):
         """Ends it at once, whatever has not been sent."""
         # It ends in the loop's next turn. Until then nobody else is to choose it again.
         self.connections.discard(self)
-        # The kernel would else keep for the client what it has taken.
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
+        # The kernel would else keep for the client what it has taken. One who has just gone, in the
+        # middle of a greeting say, has no socket any more.
+        with suppress(OSError):
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
         self._wire.abort()
 
     # The request
