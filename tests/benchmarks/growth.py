@@ -8,6 +8,7 @@ turns in each round.
 """
 
 import http.client
+import logging
 import os
 import resource
 import statistics
@@ -274,6 +275,8 @@ class Grown(NamedTuple):
 
 def grown() -> Grown:
     """All of it."""
+    # The state would say of each death that it happened.
+    logging.getLogger("app").setLevel(logging.ERROR)
     allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed))
     with tempfile.TemporaryDirectory(prefix="growth-") as name, ExitStack() as stack:
