@@ -15,6 +15,7 @@ import struct
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
 from typing import Any, ClassVar, NamedTuple
 
@@ -68,6 +69,7 @@ _EXTENSIONS: dict[str, dict[str, Any]] = {ready.EXTENSION: {}}
 _Message = Any
 _Receive = Callable[[], Awaitable[_Message]]
 _Send = Callable[[_Message], Awaitable[None]]
+_App = Callable[[_Message, _Receive, _Send], Awaitable[None]]
 
 
 class _RefusedError(Exception):
@@ -92,8 +94,6 @@ class Protocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.timeout_keep_alive = self.limits.idle
-        self._routes = self.app
-        self.app = self._answer
         self._socket: socket.socket
         # What TLS is spoken over; else it is the transport itself.
         self._wire: asyncio.Transport
@@ -311,8 +311,19 @@ class Protocol(HttpToolsProtocol):
 
     # The answer
 
-    async def _answer(self, scope: _Message, receive: _Receive, send: _Send) -> None:
-        cycle, is_old = self.cycle, scope["http_version"] == "1.0"
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: _App) -> None:
+        # `self.cycle` is that of the last request, which may have to wait for those before it.
+        super()._start_asgi_task(cycle, partial(self._answer, cycle, app))
+
+    async def _answer(
+        self,
+        cycle: RequestResponseCycle,
+        app: _App,
+        scope: _Message,
+        receive: _Receive,
+        send: _Send,
+    ) -> None:
+        is_old = scope["http_version"] == "1.0"
         if not self.flow.write_paused:
             self._answer_is_taken()
         scope["extensions"] = _EXTENSIONS
@@ -339,13 +350,18 @@ class Protocol(HttpToolsProtocol):
                 await send({"type": message["type"], "body": piece, "more_body": more})
 
         try:
-            await self._routes(scope, receive, send_pieces)
+            await app(scope, receive, send_pieces)
         finally:
             if self._wire.get_write_buffer_size() or not cycle.response_complete:
                 self.loop.call_soon(self._await_taking)
 
     async def _send_ready(self, cycle: RequestResponseCycle, message: _Message) -> None:
         """Sends a whole answer, its head together with its beginning, as `cycle.send` would."""
+        # Whoever asks on and on and reads nothing is not answered on and on.
+        if self.flow.write_paused:
+            await self.flow.drain()
+        if self._has_left(cycle):
+            return
         cycle.response_started = True
         body = memoryview(message["body"])
         beginning = [

@@ -1,16 +1,19 @@
 """What is answered from memory: the same as was answered before, and never for a later view."""
 
 import re
+import socket
+import time
 from collections.abc import Iterator, Mapping
 from http.client import HTTPMessage
 
 import pytest
 
 from app.access import Access
+from app.protocol import Limits
 from app.web import remembered
 from app.web.targets import AGE_HEADER
 from tests.builders import container, labels, snapshot, stopped
-from tests.web.apps import Answer, Served
+from tests.web.apps import Answer, Served, wait_for
 from tests.web.site import TOWN, Site, town
 from tests.web.sockets import reset
 from tests.web.test_hardening import connect, one_answer
@@ -219,3 +222,43 @@ def test_a_client_that_leaves_in_the_middle_is_not_written_to(
         reset(sock)
     assert served.ask("/-/healthy").status == 200
     assert [each.getMessage() for each in caplog.records] == []
+
+
+def test_requests_that_do_not_wait_for_answers_get_each_its_own(served: Served) -> None:
+    paths = [f"/targets?service=shop{number}" for number in (7, 8, 9)] + ["/-/healthy", "/targets"]
+    bodies = [served.ask(path).body for path in paths]
+    request = "GET {} HTTP/1.1\r\nHost: {}\r\n\r\n"
+    for _ in range(2):
+        with connect(served.authority) as sock:
+            asked = [request.format(path, served.authority) for path in paths]
+            sock.sendall("".join(asked).encode())
+            said = b""
+            while not said.endswith(bodies[-1]):
+                part = sock.recv(65_536)
+                assert part, said[-200:]
+                said += part
+        answers = re.split(rb"(?=HTTP/1\.1 )", said)[1:]
+        assert [each.partition(b" ")[2][:3] for each in answers] == [b"200"] * len(paths)
+        assert [each.partition(b"\r\n\r\n")[2] for each in answers] == bodies
+
+
+def test_whoever_asks_on_and_reads_nothing_is_not_answered_on(served: Served) -> None:
+    path = "/targets?" + "&".join(f"service=shop{number}" for number in range(30))
+    size = len(served.ask(path).body)
+    assert 20_000 < size < 32_000, "each answer is sent in one piece"
+    request = f"GET {path} HTTP/1.1\r\nHost: {served.authority}\r\n\r\n".encode()
+    served.ask(path)
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        host, _, port = served.authority.partition(":")
+        sock.connect((host, int(port)))
+        sock.sendall(request * Limits().pipelined)
+        wait_for(lambda: _buffered(served) > 0, "the kernel to take no more")
+        time.sleep(0.3)
+        # What is paused for, and the answer that has led to it.
+        assert _buffered(served) < 3 * 32_000
+
+
+def _buffered(served: Served) -> int:
+    connections = served._server.server_state.connections
+    return sum(each.transport.get_write_buffer_size() for each in list(connections))
