@@ -101,6 +101,8 @@ def test_the_series_of_a_slot_that_is_gone_are_gone(app: App, served: Served) ->
 
     # Each status has a series of its own, whoever's it was.
     come_and_go(101)
+    # A request is counted a moment after its answer was sent.
+    wait_for(lambda: any('code="503"' in each for each in series(served)))
     before = series(served)
     for number in range(100):
         come_and_go(number)
