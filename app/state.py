@@ -192,8 +192,7 @@ class State:
     def _renew(self) -> None:
         before = self._view
         after = self._decide(before)
-        hosts = after.outcome.changed_since(before.outcome)
-        new = entries(before.scene(hosts), after.scene(hosts), self._clock())
+        new = entries(before.scene(after), after.scene(before), self._clock())
         self._view = after.with_history(remembered(before.history, new) if new else before.history)
         self._deploys = counted(self._deploys, new)
         for entry in new:

@@ -1,10 +1,9 @@
 """The one immutable view of a set of snapshots, which everything that answers reads."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from copy import copy
 from functools import cached_property
-from itertools import chain
 from types import MappingProxyType
 
 from app.discovery import http_sd, relay
@@ -67,10 +66,9 @@ class View:
         if self.unlisted and not self._is_grace_over:
             self.changes_at = min(outcome.changes_at, grace_until)
 
-    def scene(self, hosts: Collection[str]) -> Scene:
-        """What the next view's history is told from, where only these hosts have changed."""
-        engines = (self.outcome.engines[host] for host in hosts if host in self.outcome.engines)
-        return Scene(self.snapshots, tuple(chain.from_iterable(each.decisions for each in engines)))
+    def scene(self, other: "View") -> Scene:
+        """What history is told from, of the two: what may be otherwise in the other one."""
+        return Scene(self.snapshots, self.outcome.unlike(other.outcome))
 
     @property
     def decisions(self) -> tuple[Decision, ...]:

@@ -1,6 +1,6 @@
 """The decision: for every container a target, or the reason why there is none."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
@@ -12,7 +12,7 @@ from app.discovery.http_sd import Page, fragments
 from app.discovery.incumbent import NEVER
 from app.discovery.naming import names
 from app.discovery.slot_decision import Causes, SlotDecision, decide_slot, order
-from app.discovery.slots import by_slot
+from app.discovery.slots import NOTHING, Sorting, by_slot
 from app.discovery.target import one_series_each
 from app.model import AliasConflict, Decision, Reason, Slot, Snapshot
 from app.settings import Settings
@@ -23,19 +23,25 @@ _NONE: frozenset[str] = frozenset()
 
 @dataclass(frozen=True)
 class EngineDecision:
-    """The decisions for one engine's containers, by slot, and at last those that are in none.
+    """The decisions for one engine's containers: by slot, and the others, all of a peer among them.
 
     `snapshot` is what they were made of, with the incumbents that were made of it: of these they
     come out the same again, from the time `made_at` until `changes_at`.
     """
 
     snapshot: Snapshot
-    decisions: tuple[Decision, ...]
+    others: tuple[Decision, ...]
     conflicts: tuple[AliasConflict, ...] = ()
     slots: Mapping[Slot, SlotDecision] = field(default_factory=dict)
-    begun: Mapping[str, Decision] = field(default_factory=dict)
+    sorting: Sorting = NOTHING
     made_at: float = -NEVER
     changes_at: float = NEVER
+
+    @cached_property
+    def decisions(self) -> tuple[Decision, ...]:
+        """All of them, those by slot first."""
+        by_slots = (each.decisions for each in self.slots.values())
+        return tuple(chain(chain.from_iterable(by_slots), self.others))
 
     @cached_property
     def page(self) -> Page:
@@ -52,15 +58,26 @@ class EngineDecision:
 
     def holds(self, snapshot: Snapshot, now: float) -> bool:
         """Whether they come out of that snapshot of the engine at that time."""
+        return snapshot.containers is self.snapshot.containers and self.may_hold(snapshot, now)
+
+    def may_hold(self, snapshot: Snapshot, now: float) -> bool:
+        """Whether they do as far as its containers are the same."""
         was = self.snapshot
         return (
-            snapshot.containers is was.containers
-            and snapshot.peer is was.peer
+            snapshot.peer is was.peer
             # In tuples, since these ask first whether it is the very same set.
             and (snapshot.incumbents, snapshot.active) == (was.incumbents, was.active)
             and snapshot.alias_error == was.alias_error
             and self.made_at <= snapshot.as_of(now) < self.changes_at
         )
+
+    def unlike(self, other: "EngineDecision | None") -> Iterator[Decision]:
+        """Its decisions, but for those of the slots of which the other one has the very same."""
+        theirs = other.slots if other else {}
+        for slot, each in self.slots.items():
+            if theirs.get(slot) is not each:
+                yield from each.decisions
+        yield from self.others
 
 
 @dataclass(frozen=True)
@@ -89,12 +106,11 @@ class Outcome:
         own = ((host, each) for host, each in self.engines.items() if not each.snapshot.peer)
         return {host: each.snapshot.incumbents for host, each in own}
 
-    def changed_since(self, before: "Outcome") -> frozenset[str]:
-        """The hosts of which something was decided that was not taken over from before."""
-        hosts = self.engines.keys() | before.engines.keys()
-        return frozenset(
-            host for host in hosts if self.engines.get(host) is not before.engines.get(host)
-        )
+    def unlike(self, other: "Outcome") -> tuple[Decision, ...]:
+        """Its decisions, but for those that one of the two took over from the other."""
+        pairs = ((each, other.engines.get(host)) for host, each in self.engines.items())
+        differing = (each.unlike(theirs) for each, theirs in pairs if each is not theirs)
+        return tuple(chain.from_iterable(differing))
 
     @property
     def conflicts(self) -> tuple[AliasConflict, ...]:
@@ -139,40 +155,43 @@ def _decide_engine(
         seen = sorted(peer.seen_by(caller, snapshot.peer, settings), key=_order)
         return EngineDecision(snapshot, tuple(one_series_each(seen)), snapshot.peer.conflicts)
     now = snapshot.as_of(now)
-    slots, others = by_slot(snapshot, settings, before.begun if before else {})
-    begun = [*others, *chain.from_iterable(slots.values())]
+    found = by_slot(snapshot, settings, before.sorting if before else NOTHING)
     answering, managed = None, {}
     conflicts: tuple[AliasConflict, ...] = ()
     if settings.aliases.verify:
+        begun = sorted(found.begun.values(), key=lambda each: each.slot is not None)
         answering = Answering(begun, is_partial=bool(snapshot.alias_error))
         conflicts = tuple(answering.conflicts(snapshot.host))
     if settings.aliases.manage:
-        managed = names(slot for slot in slots if slot.role)
+        managed = names(slot for slot in found.slots if slot.role)
+    # Then a slot whose containers are the very same needs no second look.
+    is_calm = before and before.may_hold(snapshot, now) and not answering
     decided: dict[Slot, SlotDecision] = {}
-    for slot, generations in sorted(slots.items()):
-        ids = [each.container.id for each in generations]
-        causes = Causes(
-            slot,
-            tuple(generations),
-            tuple(each for each in ids if each in snapshot.incumbents),
-            snapshot.active.get(slot.name, _NONE) if slot.role and snapshot.active else _NONE,
-            managed.get(slot, ""),
-            answering,
-        )
+    for slot, generations in found.slots.items():
+        name = managed.get(slot, "")
         known = before.slots.get(slot) if before else None
-        if known is None or not known.holds(causes, now):
-            known = decide_slot(causes, settings, now, caller)
+        if not (known and is_calm and known.is_of(generations, name)):
+            ids = [each.container.id for each in generations]
+            causes = Causes(
+                slot,
+                generations,
+                tuple(each for each in ids if each in snapshot.incumbents),
+                snapshot.active.get(slot.name, _NONE) if slot.role and snapshot.active else _NONE,
+                name,
+                answering,
+            )
+            if known is None or not known.holds(causes, now):
+                known = decide_slot(causes, settings, now, caller)
         decided[slot] = known
-    decisions = chain.from_iterable(each.decisions for each in decided.values())
     incumbents = frozenset(chain.from_iterable(each.incumbents for each in decided.values()))
     if incumbents != snapshot.incumbents:
         snapshot = replace(snapshot, incumbents=incumbents)
     return EngineDecision(
         snapshot,
-        (*decisions, *sorted(others, key=order)),
+        tuple(sorted(found.others, key=order)),
         conflicts,
         slots=decided,
-        begun={each.container.id: each for each in begun},
+        sorting=found,
         made_at=now,
         changes_at=min((each.changes_at for each in decided.values()), default=NEVER),
     )

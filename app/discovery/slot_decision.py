@@ -57,6 +57,10 @@ class SlotDecision:
         """The rendered target groups."""
         return fragments(self.decisions)
 
+    def is_of(self, generations: tuple[Decision, ...], name: str) -> bool:
+        """Whether they were made of the very same generations, with that managed name."""
+        return self.causes.generations is generations and self.causes.name == name
+
     def holds(self, causes: Causes, now: float) -> bool:
         """Whether they come out of these causes at that time."""
         return self.made_at <= now < self.changes_at and causes == self.causes

@@ -1,7 +1,7 @@
 """Sorting an engine's containers into slots."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
+from typing import NamedTuple
 
 from app.discovery import kamal, labels
 from app.model import Container, Decision, Kind, Reason, Refused, Slot, Snapshot
@@ -20,25 +20,41 @@ _NOT_ENABLED = {
 }
 
 
-def by_slot(
-    snapshot: Snapshot, settings: Settings, known: Mapping[str, Decision] = MappingProxyType({})
-) -> tuple[dict[Slot, list[Decision]], list[Decision]]:
-    """A beginning of a decision for each generation of each slot, and all others' decisions.
+class Sorting(NamedTuple):
+    """An engine's containers in their slots, in the order of these: a beginning of a decision each.
 
-    `known` has what came out for the engine's containers under the same settings before, by their
-    ids; it comes out again for those that are the same.
+    `others` are the decisions for those that are in none, and `begun` has all of them by their ids.
     """
-    slots: dict[Slot, list[Decision]] = {}
-    others = []
+
+    slots: Mapping[Slot, tuple[Decision, ...]]
+    others: tuple[Decision, ...]
+    begun: Mapping[str, Decision]
+
+
+NOTHING = Sorting({}, (), {})
+
+
+def by_slot(snapshot: Snapshot, settings: Settings, before: Sorting = NOTHING) -> Sorting:
+    """The engine's containers, sorted.
+
+    `before` is what came out of it under the same settings. Of a slot whose containers are the same
+    the very same comes out again.
+    """
+    begun: dict[str, Decision] = {}
     for container in snapshot.containers.values():
-        begun = known.get(container.id)
-        if begun is None or begun.container is not container:
-            begun = _begun(snapshot.host, container, settings)
-        if begun.slot:
-            slots.setdefault(begun.slot, []).append(begun)
-        else:
-            others.append(begun)
-    return slots, others
+        each = before.begun.get(container.id)
+        if each is None or each.container is not container:
+            each = _begun(snapshot.host, container, settings)
+        begun[container.id] = each
+    changed = {each.slot for key, each in begun.items() if before.begun.get(key) is not each}
+    changed |= {each.slot for key, each in before.begun.items() if key not in begun}
+    found: dict[Slot, list[Decision]] = {}
+    for each in begun.values():
+        if each.slot and each.slot in changed:
+            found.setdefault(each.slot, []).append(each)
+    kept = ((slot, of) for slot, of in before.slots.items() if slot not in changed)
+    slots = dict(sorted([*kept, *((slot, tuple(of)) for slot, of in found.items())]))
+    return Sorting(slots, tuple(each for each in begun.values() if not each.slot), begun)
 
 
 def _begun(host: str, container: Container, settings: Settings) -> Decision:

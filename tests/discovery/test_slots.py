@@ -15,7 +15,7 @@ def test_containers_are_sorted_into_their_slots() -> None:
     old, new = container("shop-web-v1"), container("shop-web-v2")
     job = container("shop-job-v1", labels=labels(role="job"))
     staging = container("shop-web-staging-v1", labels=labels(destination="staging"))
-    slots, others = by_slot(snapshot(new, job, staging, old, host="h"), settings())
+    slots, others, _ = by_slot(snapshot(new, job, staging, old, host="h"), settings())
     assert not others
     names = {slot: [each.container.name for each in found] for slot, found in slots.items()}
     assert names == {
@@ -27,12 +27,12 @@ def test_containers_are_sorted_into_their_slots() -> None:
 
 def test_a_missing_destination_is_an_empty_one() -> None:
     before_1_5 = container("shop-web-v1", labels={"service": "shop", "role": "web"})
-    slots, _ = by_slot(snapshot(before_1_5, container("shop-web-v2")), settings())
+    slots, _, _ = by_slot(snapshot(before_1_5, container("shop-web-v2")), settings())
     assert [len(found) for found in slots.values()] == [2]
 
 
 def test_each_generation_knows_its_slot_kind_and_version() -> None:
-    slots, _ = by_slot(snapshot(container(), host="h"), settings())
+    slots, _, _ = by_slot(snapshot(container(), host="h"), settings())
     ((generation,),) = slots.values()
     assert generation.host == "h"
     assert generation.slot == Slot("h", "shop", "web")
@@ -91,7 +91,7 @@ def test_each_generation_knows_its_slot_kind_and_version() -> None:
 def test_what_has_no_slot_says_why(
     shown: Container, given: dict[str, Any], kind: Kind, reason: Reason, words: str
 ) -> None:
-    slots, (other,) = by_slot(snapshot(shown, host="h"), settings(**given))
+    slots, (other,), _ = by_slot(snapshot(shown, host="h"), settings(**given))
     assert not slots
     assert (other.host, other.container, other.kind, other.reason) == ("h", shown, kind, reason)
     assert words in other.detail
@@ -108,6 +108,6 @@ def test_what_has_no_slot_says_why(
 def test_accessories_and_kamal_proxy_are_opt_in(
     shown: Container, given: dict[str, Any], slot: Slot
 ) -> None:
-    slots, others = by_slot(snapshot(shown), settings(**given))
+    slots, others, _ = by_slot(snapshot(shown), settings(**given))
     assert list(slots) == [slot]
     assert not others
