@@ -16,7 +16,8 @@ class Follower:
     """Calls `act` with the view as it is, and then whenever it has become another one.
 
     `act` gives the seconds after which it wants to be called again whatever happens; None where
-    only a new decision matters to it. `close` is called at the end, in the same thread.
+    only a new decision matters to it. `close` is called at the end, in the same thread. After a new
+    decision it is not called for `pause` seconds, in which there may be more of them.
     """
 
     def __init__(
@@ -25,10 +26,12 @@ class Follower:
         act: Callable[[View], float | None],
         name: str,
         close: Callable[[], object] = lambda: None,
+        pause: float = 0.0,
     ) -> None:
         self._state = state
         self._act = act
         self._close = close
+        self._pause = pause
         self._changed, self._stopping = Flag(), Flag()
         self._listening = ExitStack()
         self._thread = Thread(target=self._run, name=name, daemon=True)
@@ -55,6 +58,7 @@ class Follower:
             # Time alone may change a decision; then nobody tells.
             due = view.changes_at - self._state.now()
             again = self._act(view)
-            wait = due if again is None else again
+            wait = due if again is None else min(due, again)
             self._changed.wait(min(max(0.0, wait), _LONGEST_WAIT_SECONDS))
+            self._stopping.wait(self._pause)
         self._close()

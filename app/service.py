@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 # `docker stop` and Kamal kill, together with what the web server may take, and a reload.
 _END_SECONDS = 3.0
 _RELOAD_SECONDS = 1.0
+# What is known is written so long after a change, when whoever asks has been answered, and again
+# after so long, since a list that shows nothing new is newer all the same.
+_KEEP_PAUSE_SECONDS, _KEEP_SECONDS = 0.25, 60.0
 
 Connect = Callable[[EngineSettings], Connection]
 ConnectToNetworks = Callable[[EngineSettings], NetworkConnection]
@@ -63,6 +66,7 @@ class Service:
             history=self._storage.load_history() if self._storage else (),
         )
         self._written = self.state.view.history
+        self._keeping = Lock()
 
     def __enter__(self) -> Self:
         self._start(self.state.settings)
@@ -80,6 +84,8 @@ class Service:
         with what is known of it, by another name too. `listen` and `data_dir` stay as they are.
         """
         before, wanted = self.state.settings, set(_wanted(settings))
+        # What goes may come back.
+        self._keep(self.state.view)
         ended = {each: self._parts.pop(each) for each in self._parts.keys() - wanted}
         for each, part in ended.items():
             part.stop()
@@ -141,19 +147,28 @@ class Service:
                 )
             case _File(file):
                 return _Context(file_sd.writing(file, self.state))
-            case _History():
+            case _Memory():
                 # What happened last is written at the end, too.
                 return Follower(
                     self.state,
-                    self._keep_history,
-                    "history",
-                    lambda: self._keep_history(self.state.view),
+                    self._keep,
+                    "memory",
+                    lambda: self._keep(self.state.view),
+                    _KEEP_PAUSE_SECONDS,
                 )
 
-    def _keep_history(self, view: View) -> None:
-        if self._storage and view.history != self._written:
-            self._written = view.history
-            self._storage.save_history(view.history)
+    def _keep(self, view: View) -> float:
+        """Writes what the next run shall know; the seconds until it is to be written anew."""
+        with self._keeping:
+            if self._storage:
+                urls = {engine.host: engine.url for engine in view.outcome.settings.engines}
+                for snapshot in view.snapshots:
+                    if snapshot.host in urls:
+                        self._storage.save(snapshot, urls[snapshot.host])
+                if view.history != self._written:
+                    self._written = view.history
+                    self._storage.save_history(view.history)
+        return _KEEP_SECONDS
 
     def _watcher(self, engine: EngineSettings, settings: Settings) -> "_Gated":
         gate = _Gate()
@@ -161,7 +176,7 @@ class Service:
             Watcher(
                 self.state.known_of(engine.host),
                 partial(self._connect, engine),
-                partial(_publish, gate, self.state, self._storage, engine.url),
+                partial(_publish, gate, self.state),
                 readable(settings),
                 inspects(settings),
                 self._pace._replace(resync=settings.resync_interval),
@@ -209,8 +224,8 @@ class _ProxyState:
 
 
 @dataclass(frozen=True)
-class _History:
-    """What happened is kept on disk."""
+class _Memory:
+    """What is known of the engines, and what happened, is kept on disk."""
 
 
 @dataclass(frozen=True)
@@ -220,7 +235,7 @@ class _File:
     file: Path
 
 
-_Wanted = _Engine | _Peer | _Names | _ProxyState | _File | _History
+_Wanted = _Engine | _Peer | _Names | _ProxyState | _File | _Memory
 
 
 def _wanted(settings: Settings) -> Iterator[_Wanted]:
@@ -236,7 +251,7 @@ def _wanted(settings: Settings) -> Iterator[_Wanted]:
         yield _ProxyState(settings.proxy.state_file, settings.engine_of_this_host.host)
     if settings.file_sd:
         yield _File(settings.file_sd)
-    yield _History()
+    yield _Memory()
 
 
 class _Part(Protocol):
@@ -302,16 +317,9 @@ class _Context:
         pass
 
 
-def _publish(
-    gate: _Gate, state: State, storage: Storage | None, url: str, snapshot: Snapshot
-) -> Snapshot:
+def _publish(gate: _Gate, state: State, snapshot: Snapshot) -> Snapshot:
     with gate.passing() as is_open:
-        if not is_open:
-            return snapshot
-        published = state.publish(snapshot)
-        if storage and published.up:
-            storage.save(published, url)
-        return published
+        return state.publish(snapshot) if is_open else snapshot
 
 
 def _publish_peer(gate: _Gate, state: State, url: str, snapshots: tuple[Snapshot, ...]) -> None:

@@ -12,10 +12,11 @@ import pytest
 
 from app.engine.client import EngineError, NetworkConnection
 from app.engine.session import Pace
-from app.model import Slot
+from app.model import Slot, Snapshot
 from app.service import Service
 from app.settings import EngineSettings, Settings
 from app.state import State
+from app.storage import Storage
 from tests import http_sd_reader
 from tests.builders import container
 from tests.engine.fake import FakeConnection, FakeEngine, entry
@@ -78,6 +79,10 @@ def standing(state: State) -> dict[str, str]:
     return {
         f"{slot.host}/{slot.name}": each.container.id for slot, each in state.view.current().items()
     }
+
+
+def _stands(state: State, place: str) -> bool:
+    return place in standing(state)
 
 
 def threads() -> list[str]:
@@ -243,6 +248,51 @@ def test_an_engine_that_hangs_does_not_hold_up_a_reload(tmp_path: Path) -> None:
         assert time.monotonic() - began < 3
         wait_for(lambda: standing(state) == {"b/blog-web": "blog"})
         go_on.set()
+
+
+def test_what_was_heard_last_is_known_after_the_engine_is_lost(tmp_path: Path) -> None:
+    engine = FakeEngine(entry("shop"))
+    with Running(tmp_path, a=engine) as running:
+        state = running.start("a")
+        wait_for(lambda: standing(state))
+        engine.start("blog")
+        wait_for(lambda: "a/blog-web" in standing(state))
+        engine.refusal = EngineError("away")
+        engine.cut()
+        file = tmp_path / "data" / "a.json"
+        wait_for(lambda: file.exists() and "blog" in file.read_text())
+
+
+def test_an_engine_that_goes_at_once_is_known_when_it_comes_back(tmp_path: Path) -> None:
+    a, b = FakeEngine(entry("shop")), FakeEngine(entry("blog"))
+    with Running(tmp_path, a=a, b=b) as running:
+        state = running.start("a", "b")
+        wait_for(lambda: len(standing(state)) == 2)
+        b.start("mail")
+        wait_for(lambda: "b/mail-web" in standing(state))
+        running.reload("a")
+        b.refusal = EngineError("away")
+        running.reload("a", "b")
+        assert set(standing(state)) == {"a/shop-web", "b/blog-web", "b/mail-web"}
+
+
+def test_a_burst_is_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, written = FakeEngine(entry("shop")), list[int]()
+    save = Storage.save
+
+    def noting(self: Storage, snapshot: Snapshot, url: str) -> None:
+        written.append(len(snapshot.containers))
+        save(self, snapshot, url)
+
+    with Running(tmp_path, a=engine) as running:
+        state = running.start("a")
+        wait_for(lambda: standing(state))
+        monkeypatch.setattr(Storage, "save", noting)
+        for number in range(20):
+            engine.start(f"blog{number}")
+            wait_for(partial(_stands, state, f"a/blog{number}-web"))
+        wait_for(lambda: 21 in written)
+        assert len(written) < 20
 
 
 def test_the_file_of_targets_is_another_one(tmp_path: Path) -> None:

@@ -171,6 +171,9 @@ class Apps:
         while True:
             await self._changed.wait()
             self._changed.clear()
+            if not self._pools:
+                # Where nothing is relayed, nobody else has use for the routes.
+                continue
             routes = self._state.view.routes.values()
             live = {_behind(decision) for decision in routes if decision.upstream}
             self._done &= live
