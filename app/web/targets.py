@@ -1,7 +1,8 @@
 """GET /targets: HTTP SD."""
 
 from collections.abc import Collection
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse, Response
@@ -25,6 +26,9 @@ from app.web.shared import Workshop
 
 PATH = "/targets"
 AGE_HEADER = "X-Kamal-SD-List-Age-Seconds"
+# Where the scope of a request that was read keeps what answers it anew: a coroutine function that
+# takes nothing, gives a Response, and raises BusyError.
+AGAIN = "kamal_sd.again"
 
 _NOBODY = Caller()
 _PARAMETERS = (*FILTERS, "address", "generations")
@@ -62,6 +66,15 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
+class _Question(NamedTuple):
+    """What a request asks for."""
+
+    filters: Filters
+    caller: Caller
+    gzipped: bool
+    if_none_match: str
+
+
 def router(state: State, workshop: Workshop) -> APIRouter:
     """The route, over this state."""
     routes = APIRouter(tags=["discovery"])
@@ -81,12 +94,20 @@ def router(state: State, workshop: Workshop) -> APIRouter:
         """
         if refused := refuse_unknown(request, _PARAMETERS):
             return refused
+        question = _Question(
+            filters_of(service=service, role=role, destination=destination, host=host),
+            Caller(address, generations, authority_of(request)),
+            wants_gzip(request),
+            request.headers.get("if-none-match", ""),
+        )
+        request.scope[AGAIN] = partial(respond, question)
+        return await respond(question)
+
+    async def respond(question: _Question) -> Response:
         view = state.view
-        filters = filters_of(service=service, role=role, destination=destination, host=host)
+        filters, caller, gzipped, if_none_match = question
         if awaited := view.awaited(filters):
             return _not_ready(view, awaited)
-        gzipped = wants_gzip(request)
-        caller = Caller(address, generations, authority_of(request))
         answer = await _answer(view, filters, view.less_what_changes_nothing(caller), gzipped)
         # A strong validator is one of an encoding (RFC 9110, 8.8.1).
         etag = answer.etag.removesuffix('"') + '-gzip"' if gzipped else answer.etag
@@ -97,7 +118,7 @@ def router(state: State, workshop: Workshop) -> APIRouter:
             AGE_HEADER: list_age(view, state.now()),
             **unlisted_header(view.unlisted_of(filters)),
         }
-        if _matches(request.headers.get("if-none-match", ""), etag):
+        if _matches(if_none_match, etag):
             return Response(status_code=304, headers=headers)
         if gzipped:
             headers["Content-Encoding"] = "gzip"

@@ -11,6 +11,7 @@ import pytest
 from app.access import Access
 from app.protocol import Limits
 from app.web import remembered
+from app.web.shared import BusyError, Workshop
 from app.web.targets import AGE_HEADER
 from tests.builders import container, labels, snapshot, stopped
 from tests.web.apps import Answer, Served, wait_for
@@ -30,17 +31,19 @@ QUERIES = ("", "?role=web", "?role=web&service=shop7", "?address=ip&generations=
 
 
 class Counted:
-    """How often the app behind the memory was asked."""
+    """How many requests were read behind the memory, and how many answers made without that."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.count = 0
-        asks = remembered.Remembered._ask
+        self.read = self.made = 0
+        answers_again = remembered.Remembered._again
 
-        async def ask(*given: object) -> None:
-            self.count += 1
-            await asks(*given)  # type: ignore[arg-type]
+        async def again(self_: remembered.Remembered, key: object) -> remembered._Answer | None:
+            answer = await answers_again(self_, key)
+            self.made += answer is not None
+            self.read += answer is None
+            return answer
 
-        monkeypatch.setattr(remembered.Remembered, "_ask", ask)
+        monkeypatch.setattr(remembered.Remembered, "_again", again)
 
 
 @pytest.fixture
@@ -71,12 +74,13 @@ def same(first: Answer, second: Answer) -> bool:
 def test_what_comes_from_memory_is_what_came_before(
     served: Served, asked: Counted, query: str, headers: Mapping[str, str]
 ) -> None:
-    first = served.ask(f"/targets{query}", headers)
-    count = asked.count
+    first, second = (served.ask(f"/targets{query}", headers) for _ in range(2))
+    counts = (asked.read, asked.made)
     # Other headers do not matter.
-    second = served.ask(f"/targets{query}", {**headers, "User-Agent": "Prometheus/3.5.0"})
-    assert asked.count == count
+    third = served.ask(f"/targets{query}", {**headers, "User-Agent": "Prometheus/3.5.0"})
+    assert (asked.read, asked.made) == counts
     assert same(first, second)
+    assert same(second, third)
 
 
 @pytest.mark.parametrize("headers", HEADERS, ids=str)
@@ -84,13 +88,14 @@ def test_so_it_is_where_the_server_takes_no_ready_answers(
     asked: Counted, headers: Mapping[str, str]
 ) -> None:
     site = town()
-    first, second = (site.ask("/targets", headers) for _ in range(2))
-    assert asked.count == 1
-    assert (first.status_code, first.headers, first.content) == (
-        second.status_code,
-        second.headers,
-        second.content,
-    )
+    first, *others = (site.ask("/targets", headers) for _ in range(3))
+    assert (asked.read, asked.made) == (1, 1)
+    for other in others:
+        assert (first.status_code, first.headers, first.content) == (
+            other.status_code,
+            other.headers,
+            other.content,
+        )
 
 
 def test_its_age_is_told_anew(served: Served) -> None:
@@ -107,7 +112,7 @@ def test_it_is_gone_with_the_view_that_it_was_made_of(asked: Counted) -> None:
     before = site.ask("/targets").content
     site.state.publish(snapshot(stopped("shop-web-v2", 1.0), *TOWN[1:]))
     after = [site.ask("/targets").content for _ in range(2)]
-    assert asked.count == 2
+    assert (asked.read, asked.made) == (1, 1)
     assert after[0] == after[1] != before
 
 
@@ -125,7 +130,8 @@ def test_whatever_matters_to_an_answer_tells_it_from_others(
     path: str, headers: Mapping[str, str], method: str
 ) -> None:
     site, fresh = town(), town()
-    site.ask("/targets")
+    for _ in range(2):
+        site.ask("/targets")
     answer, right = (each.ask(path, headers, method) for each in (site, fresh))
     assert (answer.headers, answer.content) == (right.headers, right.content)
 
@@ -134,34 +140,50 @@ def test_whatever_matters_to_an_answer_tells_it_from_others(
 def test_a_refusal_is_not_kept(asked: Counted, query: str) -> None:
     site = town()
     assert {site.ask(f"/targets{query}").status_code for _ in range(2)} == {400}
-    assert asked.count == 2
+    assert asked.read == 2
 
 
 def test_before_the_first_list_nothing_is_kept(asked: Counted) -> None:
     site = Site(snapshot(listed_at=None))
     assert {site.ask("/targets").status_code for _ in range(2)} == {503}
-    assert asked.count == 2
+    assert asked.read == 2
+
+
+def test_so_it_is_while_too_much_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    site = town()
+    path = "/targets?address=ip"
+    assert site.ask(path).status_code == 200
+
+    async def busy(*_: object) -> None:
+        raise BusyError
+
+    monkeypatch.setattr(Workshop, "made", busy)
+    assert site.ask(path).status_code == 503
+    monkeypatch.undo()
+    assert site.ask(path).status_code == 200
 
 
 def test_only_so_many_are_kept(asked: Counted) -> None:
     site = town()
-    for number in range(remembered._MOST_ANSWERS + 1):
-        site.ask(f"/targets?service=shop{number}")
-    assert asked.count == remembered._MOST_ANSWERS + 1
+    for number in range(remembered._MOST + 1):
+        for _ in range(2):
+            site.ask(f"/targets?service=shop{number}")
+    assert asked.read == remembered._MOST + 1
     site.ask("/targets?service=shop0")
-    assert asked.count == remembered._MOST_ANSWERS + 2, "the first one was forgotten"
+    assert asked.read == remembered._MOST + 2, "the first one was forgotten"
 
 
 def test_the_headers_of_the_web_config_file_are_added(asked: Counted) -> None:
     site = town()
     site.guard(lambda: Access(headers=((b"x-frame-options", b"deny"),)))
-    assert [site.ask("/targets").headers["x-frame-options"] for _ in range(2)] == ["deny", "deny"]
-    assert asked.count == 1
+    assert [site.ask("/targets").headers["x-frame-options"] for _ in range(3)] == ["deny"] * 3
+    assert (asked.read, asked.made) == (1, 1)
 
 
 def test_whoever_may_not_ask_gets_none_of_it() -> None:
     site = town()
-    site.ask("/targets")
+    for _ in range(2):
+        site.ask("/targets")
     site.guard(lambda: Access(hosts=frozenset({"somewhere-else"})))
     assert site.ask("/targets").status_code == 421
 
