@@ -25,7 +25,8 @@ from tests.benchmarks import (
     speed_plot,
     start,
 )
-from tests.benchmarks.fleet import Fleet, Listener, fleet
+from tests.benchmarks.fleet import Fleet, fleet
+from tests.benchmarks.listener import Listener
 from tests.benchmarks.readme import put_between
 from tests.benchmarks.rounds import HEADINGS, Row
 from tests.lab.process import LabError

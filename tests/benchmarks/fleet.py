@@ -1,15 +1,10 @@
-"""A real engine with many containers, and what its events say when to whoever listens to it."""
+"""A real engine with many containers."""
 
-import json
-import socket
-import threading
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Self
 
 import httpx
 
@@ -17,54 +12,6 @@ from tests.engine.town import Town
 from tests.lab.engine import Engine
 
 _AT_ONCE = 8
-
-
-class Happened(NamedTuple):
-    """An event, and when a listener had read it, on the monotonic clock."""
-
-    action: str
-    container: str
-    at: float
-
-
-class Listener:
-    """A consumer of an engine's events that does nothing else."""
-
-    def __init__(self, path: Path) -> None:
-        self.heard: list[Happened] = []
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.connect(str(path))
-        query = "filters=%7B%22type%22%3A%5B%22container%22%5D%7D"
-        self._socket.sendall(f"GET /events?{query} HTTP/1.1\r\nHost: engine\r\n\r\n".encode())
-        self._file = self._socket.makefile("rb")
-        while self._file.readline().strip():
-            pass
-        self._thread = threading.Thread(target=self._listen, name="listener")
-
-    def _listen(self) -> None:
-        for line in self._file:
-            # The rest are the sizes of chunks.
-            if line.startswith(b"{"):
-                at, said = time.monotonic(), json.loads(line)
-                self.heard.append(Happened(said["Action"], said["Actor"]["ID"], at))
-
-    def last(self, action: str, since: int = 0) -> Happened:
-        """The latest of an action after the first so many events; waits for it."""
-        while True:
-            for each in reversed(self.heard[since:]):
-                if each.action == action:
-                    return each
-            time.sleep(0.001)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._socket.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
-        self._file.close()
-        self._socket.close()
 
 
 class Fleet(Town):

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks import events, lists, questions, relay, serving, start
-from tests.benchmarks.fleet import Fleet, Listener
+from tests.benchmarks.fleet import Fleet
+from tests.benchmarks.listener import Listener
 from tests.benchmarks.rounds import Row, median_ratio, percentile
 from tests.lab.engine import Engine
 from tests.lab.sd import Server
