@@ -29,6 +29,9 @@ class Pace(NamedTuple):
     # What is told early is looked at once more after this time. It is enough for a stopping
     # container, too, which leaves its network a moment before it dies (28.5: 3 to 24 ms).
     settle: float = 0.3
+    # A dead one leaves its networks as well. That is looked at when others that die with it have
+    # died: whoever waits for an answer hears of no death, and a busy engine takes its time.
+    rest: float = 2.0
     # The first list of a connection is made once more after this time. It can be a moment older
     # than the events, so that what died just before runs in it (20.10, on a busy machine).
     second: float = 1.0
@@ -126,17 +129,17 @@ class Session:
     def _heed(self, event: Event) -> None:
         container_id, now = event.container_id, time.monotonic()
         if event.action in _DEATHS:
-            if container_id not in self.snapshot.containers:
-                self._due[container_id] = now
-            self._started.discard(container_id)
-            self.snapshot = ledger.died(self.snapshot, container_id, time.time())
+            self._heed_death(container_id, now)
         elif event.action == "kill":
             self.snapshot = ledger.told_to_stop(self.snapshot, container_id)
         elif event.action in _REMOVALS:
             self._due.pop(container_id, None)
             self.snapshot = ledger.removed(self.snapshot, container_id)
         elif event.action == "disconnect":
-            self._due.setdefault(container_id, now + self._pace.settle)
+            known = self.snapshot.containers.get(container_id)
+            is_dead = known is not None and known.stopped
+            wait = self._pace.rest if is_dead else self._pace.settle
+            self._due.setdefault(container_id, now + wait)
         else:
             if event.action == "start":
                 self._started.add(container_id)
@@ -145,6 +148,15 @@ class Session:
             if event.action in _RENAMING:
                 self._inspection.doubt(container_id)
             self._due[container_id] = now
+
+    def _heed_death(self, container_id: str, now: float) -> None:
+        if container_id not in self.snapshot.containers:
+            self._due[container_id] = now
+        elif self._due.get(container_id, now) > now:
+            # What it did before it died can wait, too.
+            self._due[container_id] = now + self._pace.rest
+        self._started.discard(container_id)
+        self.snapshot = ledger.died(self.snapshot, container_id, time.time())
 
     def _look(self) -> None:
         now = time.monotonic()

@@ -98,6 +98,17 @@ def test_a_disconnect_waits_until_the_container_has_died_or_not() -> None:
     assert engine.asked == ["list", "look a"]
 
 
+@pytest.mark.parametrize("told", [["die", "disconnect"], ["disconnect", "die"]])
+def test_the_dead_are_not_looked_at_while_others_die(told: list[str]) -> None:
+    engine = FakeEngine(entry("a"), entry("b"))
+    play = Play(engine, pace=CALM._replace(settle=SOON / 4, rest=SOON))
+    for action in told:
+        play.hear(action, "a", "b")
+    took = play.run_until(lambda: len(engine.asked) > 1)
+    assert took >= SOON
+    assert engine.asked == ["list", "look a b"]
+
+
 @pytest.mark.parametrize("action", ["connect", "pause", "unpause"])
 def test_what_an_engine_shows_late_is_looked_at_again(action: str) -> None:
     """20.10 tells these before its lists show them, as `test_engine_faults` has it."""
