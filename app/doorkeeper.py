@@ -1,10 +1,11 @@
-"""What becomes of clients who come while no descriptor is left."""
+"""How many descriptors there are, and what becomes of clients who come while none is left."""
 
 import asyncio
 import errno
 import logging
 import math
 import os
+import resource
 import socket
 from collections.abc import Iterable
 from contextlib import suppress
@@ -53,3 +54,9 @@ class Doorkeeper:
         self._give_away()
         for listener in self._listeners:
             listener.close()
+
+
+def use_all_descriptors() -> None:
+    """Takes as many descriptors as the process may have, for which it has to ask."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

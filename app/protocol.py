@@ -3,17 +3,13 @@
 uvicorn waits for a client as long as he likes, and takes what he sends. Here whatever is waited for
 has a deadline, and whatever is kept has a bound. A server that is full lets go of those that want
 nothing or do not say what, in favour of those that ask. llhttp, which reads the requests, is
-strict; `_check` looks at what it leaves to the server.
+strict; `request_head` looks at what it leaves to the server.
 """
 
 import asyncio
-import re
-import resource
 import socket
-import ssl
 import struct
-from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
@@ -29,6 +25,7 @@ from uvicorn.protocols.http.httptools_impl import (
 from uvicorn.server import ServerState
 
 from app import ready
+from app.request_head import RefusedError, check, path_of
 
 
 class Limits(NamedTuple):
@@ -59,10 +56,6 @@ _NO_LINGERING = struct.pack("ii", 1, 0)
 _GRACE_SECONDS = 0.1
 _TICK_SECONDS = 0.001
 _SLOW_SECONDS = 1.0
-_HOST = re.compile(rb"[\w.~!$&'()*+,;=%:\[\]-]*", re.ASCII)
-
-# A target may be a whole URL (RFC 9112, 3.2.2); then what counts here is its path.
-_SITE = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
 
 _EXTENSIONS: dict[str, dict[str, Any]] = {ready.EXTENSION: {}}
 
@@ -70,14 +63,6 @@ _Message = Any
 _Receive = Callable[[], Awaitable[_Message]]
 _Send = Callable[[_Message], Awaitable[None]]
 _App = Callable[[_Message, _Receive, _Send], Awaitable[None]]
-
-
-class _RefusedError(Exception):
-    """The app is not asked, and nothing is read after it on the connection."""
-
-    def __init__(self, status: HTTPStatus, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
 
 
 class Protocol(HttpToolsProtocol):
@@ -103,7 +88,7 @@ class Protocol(HttpToolsProtocol):
         self._head_size = 0
         # The last request's head that was found to be in order.
         self._passed: object = None
-        self._refusal: _RefusedError | None = None
+        self._refusal: RefusedError | None = None
         # They end the connection where a request, or the taking of an answer, lasts too long.
         self._receiving: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
@@ -195,18 +180,18 @@ class Protocol(HttpToolsProtocol):
         try:
             for start in range(0, len(data), _HEAD_PIECE):
                 self._read(data[start : start + _HEAD_PIECE])
-        except _RefusedError as refusal:
+        except RefusedError as refusal:
             self._refuse(refusal)
         except httptools.HttpParserCallbackError as error:
             found = error.__context__
-            unknown = _RefusedError(HTTPStatus.BAD_REQUEST, "the request's target is no URL")
-            self._refuse(found if isinstance(found, _RefusedError) else unknown)
+            unknown = RefusedError(HTTPStatus.BAD_REQUEST, "the request's target is no URL")
+            self._refuse(found if isinstance(found, RefusedError) else unknown)
         except httptools.HttpParserError as error:
-            self._refuse(_RefusedError(HTTPStatus.BAD_REQUEST, f"malformed request: {error}"))
+            self._refuse(RefusedError(HTTPStatus.BAD_REQUEST, f"malformed request: {error}"))
         except httptools.HttpParserUpgrade:
             # It is answered in HTTP/1.1 all the same, and is the last: llhttp reads no further.
             self.cycle.keep_alive = False
-            self._refuse(_RefusedError(HTTPStatus.BAD_REQUEST, "no other protocol is spoken here"))
+            self._refuse(RefusedError(HTTPStatus.BAD_REQUEST, "no other protocol is spoken here"))
         else:
             # A request that came in one piece, as nearly all do, needs no clock.
             if self._in_message or (self._is_idle and not self.timeout_keep_alive_task):
@@ -217,7 +202,7 @@ class Protocol(HttpToolsProtocol):
         if self._in_head:
             self._head_size += len(piece)
             if self._head_size > self.limits.head:
-                raise _RefusedError(
+                raise RefusedError(
                     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
                     f"the request's head has more than {self.limits.head} bytes",
                 )
@@ -229,50 +214,18 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         if self._is_begun and not self.cycle.keep_alive:
-            raise _RefusedError(HTTPStatus.BAD_REQUEST, "the last request was to be the last")
+            raise RefusedError(HTTPStatus.BAD_REQUEST, "the last request was to be the last")
         if len(self.pipeline) >= self.limits.pipelined:
-            raise _RefusedError(HTTPStatus.BAD_REQUEST, "too many requests before an answer")
+            raise RefusedError(HTTPStatus.BAD_REQUEST, "too many requests before an answer")
         # Prometheus asks for the same again and again.
-        asked = (self.parser.get_method(), self.parser.get_http_version(), self.url, self.headers)
+        method, version = self.parser.get_method(), self.parser.get_http_version()
+        asked = (method, version, self.url, self.headers)
         if asked != self._passed:
-            self._check()
+            check(method, version, self.headers, self.limits.body)
             self._passed = asked
-        self._take_path()
+        self.url = path_of(method, self.url)
         super().on_headers_complete()
         self._is_begun = True
-
-    def _check(self) -> None:
-        """Raises _RefusedError where HTTP has the server refuse what llhttp lets pass."""
-        method, version = self.parser.get_method(), self.parser.get_http_version()
-        hosts = [value for name, value in self.headers if name == b"host"]
-        given = dict(self.headers)
-        if version not in ("1.0", "1.1"):
-            raise _RefusedError(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "HTTP/1.1 is spoken here")
-        if len(hosts) > 1 or (not hosts and version == "1.1"):
-            raise _RefusedError(HTTPStatus.BAD_REQUEST, f"{len(hosts)} Host headers instead of one")
-        if hosts and not _HOST.fullmatch(hosts[0]):
-            raise _RefusedError(HTTPStatus.BAD_REQUEST, "Host is no host")
-        if method == b"CONNECT":
-            raise _RefusedError(HTTPStatus.NOT_IMPLEMENTED, "this is no proxy")
-        if b"transfer-encoding" in given:
-            raise _RefusedError(HTTPStatus.LENGTH_REQUIRED, "a body needs a Content-Length here")
-        if int(given.get(b"content-length", b"0")) > self.limits.body:
-            raise _RefusedError(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                f"the request's body has more than {self.limits.body} bytes",
-            )
-
-    def _take_path(self) -> None:
-        """Leaves the path and the query of the request's target. Raises _RefusedError."""
-        if self.url.startswith(b"/"):
-            return
-        if self.parser.get_method() == b"OPTIONS" and self.url == b"*":
-            self.url = b"/"
-        elif site := _SITE.match(self.url):
-            path = self.url[site.end() :]
-            self.url = path if path.startswith(b"/") else b"/" + path
-        else:
-            raise _RefusedError(HTTPStatus.BAD_REQUEST, "the request's target is no path")
 
     def on_message_complete(self) -> None:
         self._in_message = False
@@ -284,7 +237,7 @@ class Protocol(HttpToolsProtocol):
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
 
-    def _refuse(self, refusal: _RefusedError) -> None:
+    def _refuse(self, refusal: RefusedError) -> None:
         self._refusal = refusal
         if self._is_idle:
             self._say_refusal(refusal)
@@ -292,7 +245,7 @@ class Protocol(HttpToolsProtocol):
             # First come the answers to what was asked before.
             self._request_is_here()
 
-    def _say_refusal(self, refusal: _RefusedError) -> None:
+    def _say_refusal(self, refusal: RefusedError) -> None:
         text = f"kamal-sd: {refusal}\n".encode()
         lines = [
             STATUS_LINE[refusal.status],
@@ -428,67 +381,3 @@ class Protocol(HttpToolsProtocol):
         if self._unread:
             self._unread.cancel()
             self._unread = None
-
-
-class TlsProtocol(Protocol):
-    """One connection over TLS. Its greeting is a part of the first request, and counts as such.
-
-    asyncio's own servers tell nobody of a connection before the greeting is over, for which they
-    wait a minute.
-    """
-
-    _is_greeted = False
-    _early = b""
-
-    @property
-    @abstractmethod
-    def context(self) -> ssl.SSLContext:
-        """What a connection begins with."""
-
-    @abstractmethod
-    def is_welcome(self, certificate: Mapping[str, Any]) -> bool:
-        """Whether a client may stay. The certificate is as ssl.SSLSocket.getpeercert has it."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        # What comes now is no HTTP.
-        transport.pause_reading()
-        self._greeting = self.loop.create_task(self._greet(transport))
-
-    async def _greet(self, transport: asyncio.Transport) -> None:
-        try:
-            tls = await self.loop.start_tls(
-                transport,
-                self,
-                self.context,
-                server_side=True,
-                ssl_shutdown_timeout=self.limits.receive,
-            )
-        except OSError:
-            tls = None
-        if tls is None:
-            # asyncio does not always tell of an end before the beginning.
-            self.connection_lost(None)
-            return
-        HttpToolsProtocol.connection_made(self, tls)
-        # asyncio would keep half a megabyte for each.
-        tls.set_write_buffer_limits(_KERNEL_BYTES)
-        if not self.is_welcome(tls.get_extra_info("peercert") or {}):
-            self.let_go()
-            return
-        self._is_greeted = True
-        if self._early:
-            self.data_received(self._early)
-
-    def data_received(self, data: bytes) -> None:
-        if self._is_greeted:
-            super().data_received(data)
-        else:
-            # It came along with the end of the greeting.
-            self._early += data
-
-
-def use_all_descriptors() -> None:
-    """Takes as many descriptors as the process may have, for which it has to ask."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -15,17 +15,18 @@ import uvicorn
 
 from app import access, logs, server_tls
 from app.access import EVERYBODY, LiveAccess
-from app.doorkeeper import Doorkeeper
+from app.doorkeeper import Doorkeeper, use_all_descriptors
 from app.engine.client import DockerConnection
 from app.engine.session import Pace
 from app.engine.ssh import SshConnection
 from app.engine.tls import TlsFiles
-from app.protocol import Protocol, TlsProtocol, use_all_descriptors
+from app.protocol import Protocol
 from app.reloader import Reloader
 from app.service import Connect, Service
 from app.settings import EngineSettings, Settings
 from app.settings_file import Source
 from app.state import State
+from app.tls_protocol import TlsProtocol
 from app.web import create_app
 
 log = logging.getLogger(__name__)

@@ -30,7 +30,7 @@ DOWNWARDS = {
     },
     "server": {
         *("web", "service", "reloader", "logs", "engine", "state", "settings", "settings_file"),
-        *("access", "server_tls", "protocol", "doorkeeper"),
+        *("access", "server_tls", "protocol", "tls_protocol", "doorkeeper"),
     },
     "reloader": {"state", "settings", "settings_file"},
     "service": {
@@ -38,7 +38,9 @@ DOWNWARDS = {
         *("discovery", "model", "settings"),
     },
     "logs": set(),
-    "protocol": {"ready"},
+    "tls_protocol": {"protocol"},
+    "protocol": {"ready", "request_head"},
+    "request_head": set(),
     "ready": set(),
     "doorkeeper": set(),
     "polling": set(),
@@ -74,7 +76,7 @@ ROOMS = {
     "fastapi": {"web"},
     "httpcore": {"web", "peers"},
     "starlette": {"web"},
-    "uvicorn": {"server", "protocol"},
+    "uvicorn": {"server", "protocol", "tls_protocol"},
     "httptools": {"protocol"},
     "prometheus_client": {"metrics"},
     "bcrypt": {"web"},

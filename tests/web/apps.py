@@ -15,9 +15,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.discovery import relay
 from app.engine import ledger
 from app.model import Container, Slot, Snapshot
-from app.protocol import Protocol, TlsProtocol
+from app.protocol import Protocol
 from app.server import _Server
 from app.state import State
+from app.tls_protocol import TlsProtocol
 from app.web import create_app
 from tests.builders import NOW, WEB, container, identity, labels, settings, snapshot
 from tests.web.sockets import PORT, App, Reply, listener_at

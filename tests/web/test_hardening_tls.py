@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from app.protocol import Limits, TlsProtocol
+from app.protocol import Limits
+from app.tls_protocol import TlsProtocol
 from tests.builders import container
 from tests.lab.certificates import Authority
 from tests.web.apps import OLD, Served, wait_for
