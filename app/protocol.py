@@ -7,6 +7,7 @@ strict; `request_head` looks at what it leaves to the server.
 """
 
 import asyncio
+import os
 import socket
 import struct
 from collections.abc import Awaitable, Callable
@@ -49,13 +50,17 @@ class Limits(NamedTuple):
 
 # A head is measured, and an answer handed on, in pieces of these sizes.
 _HEAD_PIECE, _ANSWER_PIECE = 4 * 1024, 32 * 1024
-# The kernel would else take 4 MB for each client that does not read.
-_KERNEL_BYTES = 128 * 1024
+# What the kernel keeps for a client, 4 MB else: at most, and of what it cannot send yet. Of the one
+# who reads it takes more, and the other holds little, however fast he has read before
+# (https://docs.kernel.org/networking/ip-sysctl.html, tcp_notsent_lowat).
+_KERNEL_BYTES, _UNSENT_BYTES = 256 * 1024, 64 * 1024
 _NO_LINGERING = struct.pack("ii", 1, 0)
 # After it, one who has just come has been listened to.
 _GRACE_SECONDS = 0.1
 _TICK_SECONDS = 0.001
 _SLOW_SECONDS = 1.0
+
+_LINE = b"%s: %s\r\n"
 
 _EXTENSIONS: dict[str, dict[str, Any]] = {ready.EXTENSION: {}}
 
@@ -102,6 +107,7 @@ class Protocol(HttpToolsProtocol):
         transport.set_write_buffer_limits(_ANSWER_PIECE)
         self._socket = transport.get_extra_info("socket")
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _KERNEL_BYTES)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
         self._await_request()
         if len(self.connections) > self.limits.connections:
             # Twice, because a loop that was busy comes to its clocks before it listens.
@@ -249,7 +255,7 @@ class Protocol(HttpToolsProtocol):
         text = f"kamal-sd: {refusal}\n".encode()
         lines = [
             STATUS_LINE[refusal.status],
-            *(b"%s: %s\r\n" % header for header in self.server_state.default_headers),
+            *map(_LINE.__mod__, self.server_state.default_headers),
             b"content-type: text/plain; charset=utf-8\r\n",
             b"content-length: %d\r\nconnection: close\r\n\r\n" % len(text),
             text,
@@ -316,26 +322,46 @@ class Protocol(HttpToolsProtocol):
         if self._has_left(cycle):
             return
         cycle.response_started = True
+        head = b"".join(
+            [
+                STATUS_LINE[message["status"]],
+                *map(_LINE.__mod__, cycle.default_headers),
+                message["head"],
+                b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n",
+            ]
+        )
         body = memoryview(message["body"])
-        beginning = [
-            STATUS_LINE[message["status"]],
-            *(b"%s: %s\r\n" % header for header in cycle.default_headers),
-            message["head"],
-            b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n",
-            body[:_ANSWER_PIECE],
-        ]
-        self.transport.write(b"".join(beginning))
-        for start in range(_ANSWER_PIECE, len(body), _ANSWER_PIECE):
+        start = self._offer(head, body) - len(head)
+        if start < 0:
+            self.transport.write(head[start:] + body[:_ANSWER_PIECE])
+            start = _ANSWER_PIECE
+        while start < len(body):
             if self.flow.write_paused:
                 await self.flow.drain()
             if self._has_left(cycle):
                 return
+            start += self._offer(body[start:])
+            # It is kept until the kernel takes more; nothing where that has taken all.
             self.transport.write(body[start : start + _ANSWER_PIECE])
+            start += _ANSWER_PIECE
         cycle.response_complete = True
         cycle.message_event.set()
         if not cycle.keep_alive:
             self.transport.close()
         cycle.on_response()
+
+    def _offer(self, *parts: bytes | memoryview) -> int:
+        """Gives the kernel what it takes of them at once, and returns how many bytes.
+
+        asyncio would copy, and keep, what it does not take.
+        """
+        if self.transport is self._wire and not self._wire.get_write_buffer_size():
+            try:
+                return os.writev(self._socket.fileno(), parts)
+            except OSError:
+                # It fails in the next write, too, and asyncio knows what that means.
+                return 0
+        return 0
 
     def _has_left(self, cycle: RequestResponseCycle) -> bool:
         """Whether the client is gone. It is seen by a write; uvicorn hears of it a little later."""

@@ -505,3 +505,27 @@ def test_two_hundred_that_do_not_read_hold_little_memory(outside: Outside, path:
         assert ask_and_close(outside.authority) == [200]
     assert most - before < len(clients) * 0.4
     wait_for(lambda: outside.descriptors() <= descriptors + SPARE)
+
+
+def test_those_that_read_fast_and_then_no_more_hold_as_little(outside: Outside) -> None:
+    size = len(say(outside.authority, TARGETS).said.partition(END)[2])
+    before = outside.megabytes()
+    with ExitStack() as stack:
+        # As many as are waited for, so that none makes room for another.
+        clients = [
+            stack.enter_context(slow(outside.authority, window=65_536))
+            for _ in range(Limits().unread_answers)
+        ]
+        for sock in clients:
+            for _ in range(3):
+                read = len(sock.recv(65_536))
+                while read < size:
+                    read += len(sock.recv(65_536))
+                sock.sendall(TARGETS)
+        end = time.monotonic() + 1
+        most = before
+        while time.monotonic() < end:
+            most = max(most, outside.megabytes())
+            time.sleep(0.1)
+        assert not ended(clients)
+    assert most - before < len(clients) * 0.4
