@@ -11,8 +11,9 @@ from starlette.types import Receive, Scope, Send
 
 _T = TypeVar("_T")
 
-# Whoever asks chooses much of what is made, so what is kept of it is bounded, and so is the queue.
-_MOST = 32
+# Whoever asks chooses much of what is made, so the queue is bounded, and so is what is kept when it
+# is made: of 10,000 slots each may have megabytes.
+_MOST, _MOST_KEPT = 32, 4
 
 
 class BusyError(Exception):
@@ -37,8 +38,6 @@ class Workshop:
             making = self._begin(make)
         # What was asked for of late stands at the end.
         self._made[name] = of, making
-        if len(self._made) > _MOST:
-            del self._made[next(iter(self._made))]
         # It goes on for the others where one hangs up.
         return cast("_T", await asyncio.shield(making))
 
@@ -46,7 +45,14 @@ class Workshop:
         if self._queue >= _MOST:
             raise BusyError
         self._queue += 1
-        return asyncio.create_task(self._make(make))
+        making = asyncio.create_task(self._make(make))
+        making.add_done_callback(self._keep_few)
+        return making
+
+    def _keep_few(self, _made: object) -> None:
+        kept = [name for name, (_, making) in self._made.items() if making.done()]
+        for name in kept[:-_MOST_KEPT]:
+            del self._made[name]
 
     async def _make(self, make: Callable[[], object]) -> object:
         try:

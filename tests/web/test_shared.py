@@ -106,13 +106,30 @@ def test_one_is_made_at_a_time_and_not_too_many_wait(
 def test_few_are_kept_and_those_that_were_asked_for_of_late(
     monkeypatch: pytest.MonkeyPatch, make: Making
 ) -> None:
-    monkeypatch.setattr(shared, "_MOST", 2)
+    monkeypatch.setattr(shared, "_MOST_KEPT", 2)
     make.may_end.set()
 
     async def run() -> None:
         workshop = Workshop()
         found = [await workshop.made(name, OF, make) for name in "abacab"]
         assert found == [1, 2, 1, 3, 1, 4]
+
+    asyncio.run(run())
+
+
+def test_few_are_kept_of_many_that_were_asked_for_at_once(
+    monkeypatch: pytest.MonkeyPatch, make: Making
+) -> None:
+    monkeypatch.setattr(shared, "_MOST_KEPT", 2)
+
+    async def run() -> None:
+        workshop = Workshop()
+        tasks = await asked(workshop, make, *"abcde")
+        await make.has_begun()
+        make.may_end.set()
+        assert await asyncio.gather(*tasks) == [1, 2, 3, 4, 5]
+        assert len(workshop._made) == 2
+        assert [await workshop.made(name, OF, make) for name in "ed"] == [5, 4]
 
     asyncio.run(run())
 
