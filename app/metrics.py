@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from enum import StrEnum
 from functools import cache
+from typing import NamedTuple
 
 from prometheus_client import (
     CollectorRegistry,
@@ -82,6 +83,14 @@ class RelayResult(StrEnum):
     UNKNOWN = "unknown"
 
 
+class _RelaySeries(NamedTuple):
+    """A slot's series: its scrapes by their result, its bytes, and how long they took."""
+
+    scrapes: dict[RelayResult, CounterMetric]
+    size: CounterMetric
+    seconds: Summary
+
+
 class RelayMetrics:
     """What the relay did, by slot. A slot that is gone takes its series along."""
 
@@ -105,20 +114,26 @@ class RelayMetrics:
             Slot._fields,
             registry=registry,
         )
-        self._seen: dict[Slot, set[RelayResult]] = {}
+        self._of: dict[Slot, _RelaySeries] = {}
 
     def observe(self, slot: Slot, result: RelayResult, seconds: float, size: int) -> None:
         """Counts one scrape."""
-        self._seen.setdefault(slot, set()).add(result)
-        self._scrapes.labels(*slot, result).inc()
-        self._bytes.labels(*slot).inc(size)
-        self._seconds.labels(*slot).observe(seconds)
+        series = self._of.get(slot)
+        if series is None:
+            found = _RelaySeries({}, self._bytes.labels(*slot), self._seconds.labels(*slot))
+            series = self._of[slot] = found
+        scrapes = series.scrapes.get(result)
+        if scrapes is None:
+            scrapes = series.scrapes[result] = self._scrapes.labels(*slot, result)
+        scrapes.inc()
+        series.size.inc(size)
+        series.seconds.observe(seconds)
 
     def forget_gone(self) -> None:
         """Drops the series of the slots that are not known any more."""
         known = {decision.slot for decision in self._state.view.decisions}
-        for slot in self._seen.keys() - known:
-            for result in self._seen.pop(slot):
+        for slot in self._of.keys() - known:
+            for result in self._of.pop(slot).scrapes:
                 self._scrapes.remove(*slot, result)
             self._bytes.remove(*slot)
             self._seconds.remove(*slot)

@@ -6,10 +6,16 @@ more than everything else, a server may offer an extension
 among the scope's, one message of `TYPE` is a whole answer.
 """
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 EXTENSION: Final = "kamal_sd.ready"
 TYPE: Final = "kamal_sd.response.ready"
+
+
+def head(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The lines of these headers."""
+    return b"".join(b"%s: %s\r\n" % header for header in headers)
 
 
 def message(status: int, head: bytes, body: bytes) -> dict[str, Any]:

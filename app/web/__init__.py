@@ -51,15 +51,14 @@ def create_app(
         redoc_url=None,
         lifespan=lifespan,
     )
-    # Routes are tried in their order, and no path is asked for as often as the relay's.
-    app.include_router(relay.router(state, apps, metrics.relay))
+    app.include_router(relay.routes)
     app.include_router(targets.router(state, workshop))
     app.include_router(explain.router(state, workshop))
     app.include_router(events.router(state, ending))
     app.include_router(page.router(state, workshop))
     app.include_router(wait.router(state))
     app.include_router(operations.router(state, metrics, reload))
-    app.front = Remembered(app.behind, state)
+    app.front = relay.Relay(Remembered(app.behind, state), state, apps, metrics.relay)
     app.is_guarded = access is not None
     if access:
         app.front = Guard(app.front, now=access, ending=ending)

@@ -5,10 +5,10 @@ while that is so.
 """
 
 import asyncio
-import math
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -46,12 +46,14 @@ class Apps:
         self._pools: dict[str, httpcore.AsyncConnectionPool] = {}
         self._busy = Counter[str]()
         self._changed = asyncio.Event()
+        # The containers that are asked now, each by what ends when it is lost.
+        self._held: dict[asyncio.Timeout, Decision] = {}
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Drops connections as their containers are replaced, and all of them at the end."""
         loop = asyncio.get_running_loop()
-        with self._state.telling(lambda: loop.call_soon_threadsafe(self._changed.set)):
+        with self._state.telling(lambda: loop.call_soon_threadsafe(self._look)):
             dropping = asyncio.create_task(self._drop_at_changes())
             try:
                 yield
@@ -87,20 +89,16 @@ class Apps:
 
     async def while_held(self, decision: Decision, asking: Coroutine[Any, Any, None]) -> None:
         """Asks for as long as the container holds its address. Raises BrokenError afterwards."""
-        work = asyncio.ensure_future(asking)
-        lost = asyncio.ensure_future(
-            until(self._state, lambda view: _lost(view, decision), math.inf)
-        )
+        until_lost = asyncio.timeout(None)
         try:
-            await asyncio.wait({work, lost}, return_when=asyncio.FIRST_COMPLETED)
-            if work.done():
-                work.result()
-            else:
-                raise BrokenError(f"{decision.container.name} stopped while it was asked")
+            async with until_lost:
+                self._held[until_lost] = decision
+                self._end_where_lost(until_lost)
+                await asking
+        except TimeoutError:
+            raise BrokenError(f"{decision.container.name} stopped while it was asked") from None
         finally:
-            for task in (work, lost):
-                task.cancel()
-            await asyncio.gather(work, lost, return_exceptions=True)
+            self._held.pop(until_lost, None)
 
     @asynccontextmanager
     async def answer(
@@ -144,6 +142,17 @@ class Apps:
                 await stream.aclose()
             if not _same(self.current(self._state.view, path), decision):
                 self._changed.set()
+
+    def _look(self) -> None:
+        """What a change means to the scrapes that are on their way, and to connections."""
+        self._changed.set()
+        for until_lost in list(self._held):
+            self._end_where_lost(until_lost)
+
+    def _end_where_lost(self, until_lost: asyncio.Timeout) -> None:
+        if not self.hold(self._held[until_lost]):
+            del self._held[until_lost]
+            until_lost.reschedule(0)
 
     def _peer_at(self, authority: str) -> PeerSettings | None:
         peers = self._state.settings.peers
@@ -191,6 +200,7 @@ class Apps:
         return True
 
 
+@lru_cache(1024)
 def _url(upstream: Upstream, query: str) -> httpcore.URL:
     # In its parts: httpcore loses what follows a semicolon of a whole one.
     place = urlsplit(f"//{upstream.authority}")

@@ -10,14 +10,15 @@ sees that.
 import asyncio
 import math
 import time
+from collections.abc import Iterable
 from http import HTTPStatus
 
 import httpcore
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from fastapi.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app import __version__
+from app import __version__, ready
 from app.discovery.relay import PREFIX
 from app.metrics import RelayMetrics, RelayResult
 from app.model import Decision, Upstream
@@ -32,15 +33,40 @@ _HELD_BYTES = 64 * 1024
 # became of the container. It says so within 0.03 s of cutting it off (seen on 28.5).
 _PATIENCE_SECONDS = (0.0, 1.0)
 _LONGEST_SECONDS = 300.0
+# Nearly all scrapes are over by then. A task that watches the scraper costs each of them a turn.
+_UNWATCHED_SECONDS = 0.02
 # So much of the scraper's time is left for the way back.
 _MARGIN, _LONGEST_MARGIN_SECONDS = 0.1, 0.5
 
-_TIMEOUT_HEADER = "x-prometheus-scrape-timeout-seconds"
+_TIMEOUT_HEADER = b"x-prometheus-scrape-timeout-seconds"
 _PASSED_ON = frozenset({b"accept", b"accept-encoding"})
 _PASSED_BACK = frozenset({b"content-type", b"content-encoding"})
 _STATUSES = range(200, 600)
+_USER_AGENT = (b"user-agent", f"kamal-sd/{__version__}".encode())
 # What a scrape has on its way from one kamal-sd to the next (RFC 9110, 7.6.3).
 _VIA = (b"via", b"1.1 kamal-sd")
+
+routes = APIRouter(tags=["relay"])
+
+
+@routes.get(
+    PREFIX + "{target:path}",
+    response_class=Response,
+    response_model=None,
+    responses={
+        200: {
+            "description": "What the app answered; so it is with its own errors.",
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+        },
+        404: {"description": "No slot is discovered that has this path."},
+        502: {"description": "The current container gave no whole answer; the text says why."},
+        503: {"description": "Nothing runs in the slot, or it is not known yet what does."},
+        508: {"description": "The scrape went through two kamal-sd's already."},
+        504: {"description": "The app did not answer within the scraper's time."},
+    },
+)
+async def scrape(target: str) -> None:
+    """The metrics of the container that is current now, as the app itself serves them."""
 
 
 class _FinalError(Exception):
@@ -52,110 +78,107 @@ class _FinalError(Exception):
         self.result = result
 
 
-def router(state: State, apps: Apps, metrics: RelayMetrics) -> APIRouter:
-    """The route, to these apps."""
-    routes = APIRouter(tags=["relay"])
+class Relay:
+    """Answers what is asked below PREFIX, and has the app answer the rest.
 
-    @routes.get(
-        PREFIX + "{target:path}",
-        response_class=Response,
-        responses={
-            200: {
-                "description": "What the app answered; so it is with its own errors.",
-                "content": {"text/plain": {"schema": {"type": "string"}}},
-            },
-            404: {"description": "No slot is discovered that has this path."},
-            502: {"description": "The current container gave no whole answer; the text says why."},
-            503: {"description": "Nothing runs in the slot, or it is not known yet what does."},
-            508: {"description": "The scrape went through two kamal-sd's already."},
-            504: {"description": "The app did not answer within the scraper's time."},
-        },
-    )
-    async def scrape(request: Request, target: str) -> Response:  # noqa: ARG001 - for the document
-        """The metrics of the container that is current now, as the app itself serves them."""
-        return _Scrape(request, state, apps, metrics)
+    Pure ASGI, in front of the routes: of all requests, no others are as frequent.
+    """
 
-    return routes
+    def __init__(self, app: ASGIApp, state: State, apps: Apps, metrics: RelayMetrics) -> None:
+        self._app = app
+        self._state = state
+        self._apps = apps
+        self._metrics = metrics
+        # For the metrics of requests.
+        (self._route,) = routes.routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_ours = scope["type"] == "http" and scope["path"].startswith(PREFIX)
+        if not is_ours or scope["method"] != "GET":
+            await self._app(scope, receive, send)
+            return
+        scope["route"] = self._route
+        started = time.monotonic()
+        scraping = _Scrape(scope, send, self._state, self._apps)
+        decision = self._state.view.routes.get(scraping.path)
+        result = await scraping.answer(receive)
+        if decision and decision.slot:
+            seconds = time.monotonic() - started
+            self._metrics.observe(decision.slot, result, seconds, scraping.size)
 
 
-class _Scrape(Response):
-    """One scrape, from the decision to the last byte."""
+class _Scrape:
+    """One scrape, from the decision to the last byte; `size` is the answer's in bytes."""
 
-    def __init__(
-        self,
-        request: Request,
-        state: State,
-        apps: Apps,
-        metrics: RelayMetrics,
-    ) -> None:
-        super().__init__()
+    def __init__(self, scope: Scope, send: Send, state: State, apps: Apps) -> None:
+        self._send = send
         self._state = state
         self._settings = state.settings.relay
         self._apps = apps
-        self._metrics = metrics
         # As they were sent: a path of the relay has nothing that could be spelled otherwise.
-        self._path = request.scope["raw_path"].decode("latin-1")
-        self._query = request.scope["query_string"].decode("latin-1")
-        self._passed_on = [each for each in request.headers.raw if each[0] in _PASSED_ON]
-        self._is_from_peer = _VIA in request.headers.raw
-        self._budget = _budget(request, self._settings.timeout)
+        self.path = scope["raw_path"].decode("latin-1")
+        self._query = scope["query_string"].decode("latin-1")
+        headers: Headers = scope["headers"]
+        self._passed_on = [each for each in headers if each[0] in _PASSED_ON]
+        self._is_from_peer = _VIA in headers
+        self._takes_ready = ready.EXTENSION in scope.get("extensions", ())
+        self._budget = _budget(headers, self._settings.timeout)
         self._deadline = time.monotonic() + self._budget
+        # It ends when the scraper's time is over, or when nobody waits any more.
+        self._time = asyncio.timeout(self._budget)
+        self._is_awaited = True
+        self._watching: asyncio.TimerHandle | asyncio.Future[None]
         self._begun = False
         self._whole = False
-        self._size = 0
+        self.size = 0
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
-        started = time.monotonic()
-        decision = self._state.view.routes.get(self._path)
-        work = asyncio.ensure_future(self._answer(send))
-        gone = asyncio.ensure_future(hung_up(receive))
-        try:
-            await asyncio.wait(
-                {work, gone}, timeout=self._budget, return_when=asyncio.FIRST_COMPLETED
-            )
-            if self._whole:
-                # To the server, an answer that is whole is the end of the request, too.
-                await asyncio.wait({work})
-            if work.done():
-                result = work.result()
-            elif gone.done():
-                result = RelayResult.HUNG_UP
-            else:
-                result = RelayResult.TIMEOUT
-                work.cancel()
-                await asyncio.gather(work, return_exceptions=True)
-                await self._say(504, f"no whole answer within {self._budget:.1f} s", send)
-        finally:
-            for task in (work, gone):
-                task.cancel()
-            await asyncio.gather(work, gone, return_exceptions=True)
-        if decision and decision.slot:
-            seconds = time.monotonic() - started
-            self._metrics.observe(decision.slot, result, seconds, self._size)
-
-    async def _answer(self, send: Send) -> RelayResult:
+    async def answer(self, receive: Receive) -> RelayResult:
         """Answers, and says with what result. What was begun and is not whole is left so."""
+        loop = asyncio.get_running_loop()
+        self._watching = loop.call_later(_UNWATCHED_SECONDS, self._watch, receive)
+        try:
+            async with self._time:
+                return await self._try()
+        except TimeoutError:
+            if not self._is_awaited:
+                return RelayResult.HUNG_UP
+            await self._say(504, f"no whole answer within {self._budget:.1f} s")
+            return RelayResult.TIMEOUT
+        finally:
+            self._watching.cancel()
+
+    def _watch(self, receive: Receive) -> None:
+        self._watching = asyncio.ensure_future(self._until_hung_up(receive))
+
+    async def _until_hung_up(self, receive: Receive) -> None:
+        await hung_up(receive)
+        # To the server, an answer that is whole is the end of the request, too.
+        if not (self._whole or self._time.expired()):
+            self._is_awaited = False
+            self._time.reschedule(0)
+
+    async def _try(self) -> RelayResult:
         result = RelayResult.OK
         for patience in (*_PATIENCE_SECONDS, None):
             try:
                 decision, upstream = self._current()
-                await self._apps.while_held(decision, self._ask(decision, upstream, send))
+                await self._apps.while_held(decision, self._ask(decision, upstream))
             except _FinalError as final:
-                await self._say(final.status, str(final), send)
+                await self._say(final.status, str(final))
                 return final.result
             except BrokenError as broken:
                 if self._begun or patience is None:
-                    await self._say(502, str(broken), send)
+                    await self._say(502, str(broken))
                     return RelayResult.BROKEN
             else:
                 return result
-            if await self._apps.word_about(self._path, decision, patience):
+            if await self._apps.word_about(self.path, decision, patience):
                 result = RelayResult.HANDED_OVER
         raise AssertionError("the last try has no patience")  # pragma: no cover
 
     def _current(self) -> tuple[Decision, Upstream]:
         view = self._state.view
-        decision = self._apps.current(view, self._path)
+        decision = self._apps.current(view, self.path)
         if decision is None and view.unlisted:
             hosts = ", ".join(host or "the engine" for host in view.unlisted)
             raise _FinalError(503, RelayResult.UNKNOWN, f"no list of containers yet of {hosts}")
@@ -169,22 +192,18 @@ class _Scrape(Response):
             raise _FinalError(508, RelayResult.REFUSED, reason)
         return decision, decision.upstream
 
-    async def _ask(self, decision: Decision, upstream: Upstream, send: Send) -> None:
+    async def _ask(self, decision: Decision, upstream: Upstream) -> None:
         """Asks this container, and passes its answer on. Raises BrokenError and _FinalError."""
         left = max(0.0, self._deadline - time.monotonic())
-        headers: Headers = [
-            *self._passed_on,
-            (b"user-agent", f"kamal-sd/{__version__}".encode()),
-            (_TIMEOUT_HEADER.encode(), f"{left:.3f}".encode()),
-        ]
+        headers: Headers = [*self._passed_on, _USER_AGENT, (_TIMEOUT_HEADER, b"%.3f" % left)]
         if upstream.is_peer:
             headers.append(_VIA)
         async with self._apps.answer(
-            self._path, decision, upstream, self._query, headers
+            self.path, decision, upstream, self._query, headers
         ) as response:
-            await self._pass_on(decision, response, send)
+            await self._pass_on(decision, response)
 
-    async def _pass_on(self, decision: Decision, response: httpcore.Response, send: Send) -> None:
+    async def _pass_on(self, decision: Decision, response: httpcore.Response) -> None:
         name, most = decision.container.name, self._settings.max_size
         if HTTPStatus.MULTIPLE_CHOICES <= response.status < HTTPStatus.BAD_REQUEST:
             raise _refused(
@@ -193,60 +212,71 @@ class _Scrape(Response):
             )
         if response.status not in _STATUSES:
             raise _refused(f"{name} answers with {response.status}, which is no status of HTTP")
-        self._size = 0
+        self.size = 0
         held: list[bytes] = []
         async for chunk in response.aiter_stream():
-            self._size += len(chunk)
-            if self._size > most:
+            self.size += len(chunk)
+            if self.size > most:
                 raise _refused(f"{name} answers with more than the {most} bytes of relay.max_size")
             held.append(chunk)
-            if self._size >= _HELD_BYTES:
-                await self._begin(response.status, _passed_back(response), send)
-                await self._send_body(send, b"".join(held), more=True)
+            if self.size >= _HELD_BYTES:
+                await self._begin(response.status, _passed_back(response.headers))
+                await self._send_body(b"".join(held), more=True)
                 held.clear()
-        if not self._begun:
-            if not self._apps.hold(decision):
-                raise BrokenError(f"{name} stopped while it was asked")
-            length = (b"content-length", str(self._size).encode())
-            await self._begin(response.status, [*_passed_back(response), length], send)
-        await self._send_body(send, b"".join(held), more=False)
-
-    async def _say(self, status: int, reason: str, send: Send) -> None:
-        """Answers in our own words, unless the app's have been begun: then it is broken off."""
         if self._begun:
-            return
-        text = f"kamal-sd: {reason}\n".encode()
-        headers = [
-            (b"content-type", b"text/plain; charset=utf-8"),
-            (b"content-length", str(len(text)).encode()),
-        ]
-        await self._begin(status, headers, send)
-        await self._send_body(send, text, more=False)
+            self._answer_is_whole()
+            await self._send_body(b"".join(held), more=False)
+        elif self._apps.hold(decision):
+            await self._send_whole(response.status, _passed_back(response.headers), b"".join(held))
+        else:
+            raise BrokenError(f"{name} stopped while it was asked")
 
-    async def _begin(self, status: int, headers: Headers, send: Send) -> None:
+    async def _say(self, status: int, reason: str) -> None:
+        """Answers in our own words, unless the app's have been begun: then it is broken off."""
+        if not self._begun:
+            text = f"kamal-sd: {reason}\n".encode()
+            await self._send_whole(status, [(b"content-type", b"text/plain; charset=utf-8")], text)
+
+    async def _send_whole(self, status: int, headers: Headers, body: bytes) -> None:
+        headers = [*headers, (b"content-length", b"%d" % len(body))]
+        self._answer_is_whole()
+        if self._takes_ready:
+            self._begun = True
+            await self._send(ready.message(status, ready.head(headers), body))
+        else:
+            await self._begin(status, headers)
+            await self._send_body(body, more=False)
+
+    async def _begin(self, status: int, headers: Headers) -> None:
         if not self._begun:
             self._begun = True
-            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
-    async def _send_body(self, send: Send, body: bytes, *, more: bool) -> None:
-        self._whole = not more
-        await send({"type": "http.response.body", "body": body, "more_body": more})
+    async def _send_body(self, body: bytes, *, more: bool) -> None:
+        await self._send({"type": "http.response.body", "body": body, "more_body": more})
+
+    def _answer_is_whole(self) -> None:
+        """From here on the scraper takes what time it needs; the server sees to its end."""
+        self._whole = True
+        if not self._time.expired():
+            self._time.reschedule(None)
 
 
 def _refused(reason: str) -> _FinalError:
     return _FinalError(502, RelayResult.REFUSED, reason)
 
 
-def _passed_back(response: httpcore.Response) -> Headers:
-    return [each for each in response.headers if each[0].lower() in _PASSED_BACK]
+def _passed_back(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+    return [each for each in headers if each[0].lower() in _PASSED_BACK]
 
 
-def _budget(request: Request, default: float) -> float:
+def _budget(headers: Headers, default: float) -> float:
     """The seconds that a scrape may take."""
+    asked = next((value for name, value in headers if name == _TIMEOUT_HEADER), b"")
     try:
-        asked = float(request.headers.get(_TIMEOUT_HEADER, default))
+        seconds = float(asked)
     except ValueError:
-        asked = default
-    if not 0 < asked < math.inf:
-        asked = default
-    return min(asked - min(asked * _MARGIN, _LONGEST_MARGIN_SECONDS), _LONGEST_SECONDS)
+        seconds = default
+    if not 0 < seconds < math.inf:
+        seconds = default
+    return min(seconds - min(seconds * _MARGIN, _LONGEST_MARGIN_SECONDS), _LONGEST_SECONDS)

@@ -38,8 +38,8 @@ class _Answer(NamedTuple):
     def of(cls, response: Response, route: Any) -> Self:  # noqa: ANN401
         """What the response has."""
         headers = [each for each in response.raw_headers if each[0] != _AGE]
-        head = b"".join(b"%s: %s\r\n" % header for header in headers)
-        return cls(response.status_code, headers, head, bytes(response.body), route)
+        head, body = ready.head(headers), bytes(response.body)
+        return cls(response.status_code, headers, head, body, route)
 
     async def give(self, scope: Scope, send: Send, age: bytes) -> None:
         """Sends it, as bytes that are ready where the server takes these."""
