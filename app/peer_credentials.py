@@ -31,6 +31,10 @@ def tls_for(peer: PeerSettings) -> ssl.SSLContext:
 
 def _secret(path: Path) -> bytes:
     try:
-        return path.read_bytes().strip()
+        secret = path.read_bytes().strip()
     except OSError as error:
         raise CredentialsError(f"{path} cannot be read: {error.strerror}") from None
+    if len(secret.splitlines()) > 1:
+        # What follows would be headers of their own.
+        raise CredentialsError(f"{path} has more than one line")
+    return secret

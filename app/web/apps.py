@@ -5,32 +5,37 @@ while that is so.
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from functools import lru_cache
-from typing import Any
+from functools import cached_property, lru_cache
+from ssl import SSLContext, create_default_context
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
-import httpcore
-
+from app import ready
 from app.discovery.relay import NEXT
 from app.model import Decision, Upstream
 from app.peer_credentials import CredentialsError, headers_for, tls_for
 from app.settings import PeerSettings
 from app.state import State
 from app.view import View
+from app.web.upstream import PIECE, Connection, Connections, Headers, UpstreamError
 from app.web.waiting import until
-
-Headers = list[tuple[bytes, bytes]]
 
 # What a path may have beside letters and digits (RFC 3986, 3.3).
 _IN_A_PATH = "/:@!$&'()*+,;=-._~"
-_ERRORS = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException)
 
 
 class BrokenError(Exception):
     """The container did not give a whole answer. Another one may."""
+
+
+class _Place(NamedTuple):
+    """What connections are made to, and where: a container or another kamal-sd, by its id."""
+
+    behind: str
+    scheme: str
+    authority: str
 
 
 class Apps:
@@ -43,9 +48,8 @@ class Apps:
         self._state = state
         # Containers that were told to stop and do not answer any more. They are not asked again.
         self._done: set[str] = set()
-        self._pools: dict[str, httpcore.AsyncConnectionPool] = {}
-        self._busy = Counter[str]()
-        self._changed = asyncio.Event()
+        self._connections: dict[_Place, Connections] = {}
+        self._buffer = memoryview(bytearray(PIECE))
         # The containers that are asked now, each by what ends when it is lost.
         self._held: dict[asyncio.Timeout, Decision] = {}
 
@@ -54,14 +58,11 @@ class Apps:
         """Drops connections as their containers are replaced, and all of them at the end."""
         loop = asyncio.get_running_loop()
         with self._state.telling(lambda: loop.call_soon_threadsafe(self._look)):
-            dropping = asyncio.create_task(self._drop_at_changes())
             try:
                 yield
             finally:
-                dropping.cancel()
-                await asyncio.gather(dropping, return_exceptions=True)
-                while self._pools:
-                    await self._pools.popitem()[1].aclose()
+                while self._connections:
+                    self._connections.popitem()[1].close()
 
     def current(self, view: View, path: str) -> Decision | None:
         """Who is to be asked: the current one, or its candidate where that one is done."""
@@ -102,52 +103,44 @@ class Apps:
 
     @asynccontextmanager
     async def answer(
-        self, path: str, decision: Decision, upstream: Upstream, query: str, headers: Headers
-    ) -> AsyncIterator[httpcore.Response]:
-        """The container's answer, as far as its head. Raises BrokenError, then and while it is
-        read."""
-        peer = self._peer_at(upstream.authority) if upstream.is_peer else None
-        greeted: list[httpcore.AsyncNetworkStream] = []
+        self, path: str, decision: Decision, upstream: Upstream, query: bytes, headers: Headers
+    ) -> AsyncIterator[Connection]:
+        """The container's answer, on its connection, of which nothing was read yet.
 
-        async def check(event: str, info: Mapping[str, Any]) -> None:
-            if event == "connection.connect_tcp.complete":
-                greeted.append(info["return_value"])
-            elif event == "http11.send_request_headers.started":
-                greeted.clear()
+        Raises BrokenError, then and while it is read.
+        """
+        try:
+            peer = self._peer_at(upstream.authority) if upstream.is_peer else None
+            connections = self._connections_to(_place_of(decision, upstream), peer)
+            connection = await connections.take()
+            try:
                 # The connection is made, and nothing sent: is it still the one that is meant?
                 if not _same(self.current(self._state.view, path), decision):
                     raise BrokenError(f"{decision.container.name} is not the current one any more")
-
-        try:
-            async with (
-                self._pool_of(_behind(decision), peer) as pool,
-                pool.stream(
-                    "GET",
-                    _url(upstream, query),
-                    headers=[
-                        *headers,
-                        (b"host", upstream.authority.encode()),
-                        *(headers_for(peer) if peer else ()),
-                    ],
-                    extensions={"trace": check},
-                ) as response,
-            ):
-                yield response
-        except (*_ERRORS, CredentialsError) as error:
+                if peer:
+                    headers = [*headers, *headers_for(peer)]
+                await connection.ask(_request(upstream, query, headers))
+                yield connection
+            except UpstreamError:
+                # What has ended this one may have ended the others.
+                connections.drop_idle()
+                raise
+            finally:
+                connections.give_back(connection)
+        except (UpstreamError, CredentialsError) as error:
             place = f"{decision.container.name} at {upstream.authority}"
-            raise BrokenError(f"{place}: {str(error) or type(error).__name__}") from None
-        finally:
-            # httpcore forgets a connection whose TLS greeting is cancelled, and leaves it open.
-            for stream in greeted:
-                await stream.aclose()
-            if not _same(self.current(self._state.view, path), decision):
-                self._changed.set()
+            raise BrokenError(f"{place}: {error}") from None
 
     def _look(self) -> None:
         """What a change means to the scrapes that are on their way, and to connections."""
-        self._changed.set()
         for until_lost in list(self._held):
             self._end_where_lost(until_lost)
+        if self._connections or self._done:
+            routes = self._state.view.routes.values()
+            live = {_place_of(each, each.upstream) for each in routes if each.upstream}
+            self._done &= {place.behind for place in live}
+            for place in self._connections.keys() - live:
+                self._connections.pop(place).close()
 
     def _end_where_lost(self, until_lost: asyncio.Timeout) -> None:
         if not self.hold(self._held[until_lost]):
@@ -158,37 +151,21 @@ class Apps:
         peers = self._state.settings.peers
         return next((each for each in peers if urlsplit(each.url).netloc == authority), None)
 
-    @asynccontextmanager
-    async def _pool_of(
-        self, behind: str, peer: PeerSettings | None
-    ) -> AsyncIterator[httpcore.AsyncConnectionPool]:
-        """The connections to a container or peer, which are not dropped as long as this lasts."""
-        if behind not in self._pools:
-            self._pools[behind] = httpcore.AsyncConnectionPool(
-                ssl_context=tls_for(peer) if peer else None, max_connections=None
-            )
-        self._busy[behind] += 1
-        try:
-            yield self._pools[behind]
-        finally:
-            self._busy[behind] -= 1
-            if not self._busy[behind]:
-                del self._busy[behind]
+    def _connections_to(self, place: _Place, peer: PeerSettings | None) -> Connections:
+        """Those to a container or peer. Raises CredentialsError."""
+        known = self._connections.get(place)
+        if known is None:
+            tls = None
+            if place.scheme == "https":
+                tls = tls_for(peer) if peer else self._tls
+            known = Connections(place.scheme, place.authority, tls, self._buffer)
+            self._connections[place] = known
+        return known
 
-    async def _drop_at_changes(self) -> None:
-        # The only one that does: closing takes its time, in which others may come and go.
-        while True:
-            await self._changed.wait()
-            self._changed.clear()
-            if not self._pools:
-                # Where nothing is relayed, nobody else has use for the routes.
-                continue
-            routes = self._state.view.routes.values()
-            live = {_behind(decision) for decision in routes if decision.upstream}
-            self._done &= live
-            for behind in [each for each in self._pools if each not in live]:
-                if not self._busy[behind]:
-                    await self._pools.pop(behind).aclose()
+    @cached_property
+    def _tls(self) -> SSLContext:
+        """What the certificates of containers are checked with."""
+        return create_default_context()
 
     def _is_done(self, view: View, path: str, decision: Decision) -> bool:
         """Whether the container that did not answer is on its way out, and has a successor."""
@@ -200,14 +177,19 @@ class Apps:
         return True
 
 
+def _request(upstream: Upstream, query: bytes, headers: Headers) -> bytes:
+    target, host = _target(upstream)
+    query = query and b"?" + query
+    return b"GET %s%s HTTP/1.1\r\nhost: %s\r\n%s\r\n" % (target, query, host, ready.head(headers))
+
+
 @lru_cache(1024)
-def _url(upstream: Upstream, query: str) -> httpcore.URL:
-    # In its parts: httpcore loses what follows a semicolon of a whole one.
-    place = urlsplit(f"//{upstream.authority}")
-    target = quote(upstream.path, safe=_IN_A_PATH) + (query and f"?{query}")
-    return httpcore.URL(
-        scheme=upstream.scheme, host=place.hostname or "", port=place.port, target=target
-    )
+def _target(upstream: Upstream) -> tuple[bytes, bytes]:
+    return quote(upstream.path, safe=_IN_A_PATH).encode(), upstream.authority.encode()
+
+
+def _place_of(decision: Decision, upstream: Upstream) -> _Place:
+    return _Place(_behind(decision), upstream.scheme, upstream.authority)
 
 
 def _behind(decision: Decision) -> str:

@@ -10,10 +10,8 @@ sees that.
 import asyncio
 import math
 import time
-from collections.abc import Iterable
 from http import HTTPStatus
 
-import httpcore
 from fastapi import APIRouter
 from fastapi.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -23,11 +21,10 @@ from app.discovery.relay import PREFIX
 from app.metrics import RelayMetrics, RelayResult
 from app.model import Decision, Upstream
 from app.state import State
-from app.web.apps import Apps, BrokenError, Headers
+from app.web.apps import Apps, BrokenError
+from app.web.upstream import Connection, Headers
 from app.web.waiting import hung_up
 
-# So much of an answer is held back until it is whole, or longer than that.
-_HELD_BYTES = 64 * 1024
 # What is done after each failure, before the answer is given up: the first may be a connection that
 # the app has closed since, so it is tried afresh at once; then the engine has this long to say what
 # became of the container. It says so within 0.03 s of cutting it off (seen on 28.5).
@@ -117,7 +114,7 @@ class _Scrape:
         self._apps = apps
         # As they were sent: a path of the relay has nothing that could be spelled otherwise.
         self.path = scope["raw_path"].decode("latin-1")
-        self._query = scope["query_string"].decode("latin-1")
+        self._query: bytes = scope["query_string"]
         headers: Headers = scope["headers"]
         self._passed_on = [each for each in headers if each[0] in _PASSED_ON]
         self._is_from_peer = _VIA in headers
@@ -198,36 +195,35 @@ class _Scrape:
         headers: Headers = [*self._passed_on, _USER_AGENT, (_TIMEOUT_HEADER, b"%.3f" % left)]
         if upstream.is_peer:
             headers.append(_VIA)
-        async with self._apps.answer(
-            self.path, decision, upstream, self._query, headers
-        ) as response:
-            await self._pass_on(decision, response)
+        async with self._apps.answer(self.path, decision, upstream, self._query, headers) as answer:
+            await self._pass_on(decision, answer)
 
-    async def _pass_on(self, decision: Decision, response: httpcore.Response) -> None:
+    async def _pass_on(self, decision: Decision, answer: Connection) -> None:
         name, most = decision.container.name, self._settings.max_size
-        if HTTPStatus.MULTIPLE_CHOICES <= response.status < HTTPStatus.BAD_REQUEST:
+        if HTTPStatus.MULTIPLE_CHOICES <= answer.status < HTTPStatus.BAD_REQUEST:
             raise _refused(
                 f"{name} redirects, which is not followed; "
                 "set the label prometheus.path to where its metrics are"
             )
-        if response.status not in _STATUSES:
-            raise _refused(f"{name} answers with {response.status}, which is no status of HTTP")
+        if answer.status not in _STATUSES:
+            raise _refused(f"{name} answers with {answer.status}, which is no status of HTTP")
+        headers = [each for each in answer.headers if each[0].lower() in _PASSED_BACK]
         self.size = 0
-        held: list[bytes] = []
-        async for chunk in response.aiter_stream():
-            self.size += len(chunk)
+        # What is short comes at once, and whole.
+        while True:
+            body = await answer.read()
+            self.size += len(body)
             if self.size > most:
                 raise _refused(f"{name} answers with more than the {most} bytes of relay.max_size")
-            held.append(chunk)
-            if self.size >= _HELD_BYTES:
-                await self._begin(response.status, _passed_back(response.headers))
-                await self._send_body(b"".join(held), more=True)
-                held.clear()
+            if answer.is_whole:
+                break
+            await self._begin(answer.status, headers)
+            await self._send_body(body, more=True)
         if self._begun:
             self._answer_is_whole()
-            await self._send_body(b"".join(held), more=False)
+            await self._send_body(body, more=False)
         elif self._apps.hold(decision):
-            await self._send_whole(response.status, _passed_back(response.headers), b"".join(held))
+            await self._send_whole(answer.status, headers, body)
         else:
             raise BrokenError(f"{name} stopped while it was asked")
 
@@ -264,10 +260,6 @@ class _Scrape:
 
 def _refused(reason: str) -> _FinalError:
     return _FinalError(502, RelayResult.REFUSED, reason)
-
-
-def _passed_back(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
-    return [each for each in headers if each[0].lower() in _PASSED_BACK]
 
 
 def _budget(headers: Headers, default: float) -> float:

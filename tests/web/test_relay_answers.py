@@ -10,7 +10,7 @@ from app.access import Access
 from tests.builders import snapshot
 from tests.web.apps import TIMEOUT, WEB_PATH, Served, wait_for
 from tests.web.site import Site
-from tests.web.sockets import App, answer
+from tests.web.sockets import FIRST, App, answer
 from tests.web.test_hardening import connect, one_answer
 
 
@@ -63,6 +63,21 @@ def test_a_caller_who_takes_a_whole_answer_late_gets_it(old: App, served: Served
                     pass
                 assert reader.read(len(body)) == body
     served.counts(ok=8)
+
+
+def test_an_answer_that_nobody_took_is_no_part_of_the_next(old: App, served: Served) -> None:
+    old.reply = answer(b"moved\n", "302 Found", "Location: /")
+    assert served.ask().status == 502
+    old.reply = FIRST
+    assert served.ask().body == b"version 1\n"
+    old.reply = answer(b"x" * 1_000_000)
+    for _ in range(10):
+        with connect(served.authority) as sock:
+            sock.sendall(f"GET {WEB_PATH} HTTP/1.1\r\nHost: kamal-sd\r\n\r\n".encode())
+            sock.recv(1000)
+    old.reply = answer(b"y" * 1000)
+    for _ in range(10):
+        assert served.ask().body == b"y" * 1000
 
 
 def test_it_is_counted_as_what_it_is(served: Served) -> None:

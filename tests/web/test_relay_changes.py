@@ -1,12 +1,11 @@
 """An address that changes hands, and a container on its way out: who is asked, and who is not."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
-import httpcore
 import pytest
 
+from app.web.upstream import Connection, Connections
 from tests.builders import container, labels
 from tests.web.apps import NEW, OLD, TIMEOUT, WEB_PATH, Served, next_one, wait_for
 from tests.web.sockets import FIRST, SECOND, App, answer, later, reset
@@ -19,17 +18,15 @@ class Moment:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.happens: Callable[[], object] | None = None
-        stream = httpcore.AsyncConnectionPool.stream
+        take = Connections.take
 
-        @asynccontextmanager
-        async def delayed(*given: Any, **named: Any) -> AsyncIterator[httpcore.Response]:
+        async def delayed(connections: Connections) -> Connection:
             happens, self.happens = self.happens, None
             if happens:
                 happens()
-            async with stream(*given, **named) as response:
-                yield response
+            return await take(connections)
 
-        patch.setattr(httpcore.AsyncConnectionPool, "stream", delayed)
+        patch.setattr(Connections, "take", delayed)
 
 
 @pytest.fixture

@@ -12,13 +12,13 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
-import httpcore
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.model import Slot
 from app.state import State
 from app.web.apps import Apps
+from app.web.upstream import Connection, Connections
 from tests.builders import NOW, WEB, container, labels, settings, snapshot
 from tests.web.apps import TIMEOUT, WEB_PATH, Served, wait_for
 from tests.web.sockets import PORT, App, answer, hold
@@ -134,7 +134,7 @@ class Size(NamedTuple):
     def of(cls, served: Served) -> Self:
         lines = len(series(served))
         gc.collect()
-        pools = sum(isinstance(each, httpcore.AsyncConnectionPool) for each in gc.get_objects())
+        pools = sum(isinstance(each, Connections) for each in gc.get_objects())
         files = len(list(Path("/proc/self/fd").iterdir()))
         return cls(lines, pools, threading.active_count(), files)
 
@@ -142,7 +142,7 @@ class Size(NamedTuple):
 def traced_bytes() -> int:
     """What the program and whatever it keeps its connections and counts in have allocated."""
     gc.collect()
-    rooms = ("app", "httpcore", "anyio", "h11", "prometheus_client")
+    rooms = ("app", "asyncio", "prometheus_client")
     filters = [tracemalloc.Filter(True, f"*/{room}/*") for room in rooms]
     found = tracemalloc.take_snapshot().filter_traces(filters)
     return sum(each.size for each in found.statistics("filename"))
@@ -248,21 +248,21 @@ def test_two_that_drop_connections_do_not_get_in_each_others_way(app: App, steps
     state = State([snapshot(*shown.values())], settings(), clock=lambda: NOW)
     apps = Apps(state)
 
-    def asked(name: str) -> AbstractAsyncContextManager[httpcore.Response]:
+    def asked(name: str) -> AbstractAsyncContextManager[Connection]:
         path = WEB_PATH.replace("shop", name)
         decision = state.view.routes[path]
         assert decision.upstream
-        return apps.answer(path, decision, decision.upstream, "", [])
+        return apps.answer(path, decision, decision.upstream, b"", [])
 
     async def play() -> None:
         async with apps.running():
             for name in names:
                 async with asked(name) as response:
                     assert response.status == 200
-                    await response.aread()
+                    await response.read()
             assert len(app.open) == 3
             async with asked("shelf") as response:
-                await response.aread()
+                await response.read()
                 state.publish(snapshot(shown["shelf"]))
                 for _ in range(steps):
                     await asyncio.sleep(0)
