@@ -5,32 +5,28 @@ import random
 import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
+from functools import cache
 from threading import Event as Flag
 from threading import Thread
+from typing import TYPE_CHECKING
 
-import httpcore
 from pydantic import TypeAdapter, ValidationError
 
 from app import __version__
 from app.discovery import peer
 from app.discovery.explain import ExplainDocument
+from app.discovery.peer import PeerError
 from app.model import Peer, Snapshot
-from app.peer_credentials import CredentialsError, headers_for, tls_for
 from app.settings import PeerSettings
 from app.storage import Storage
 
+if TYPE_CHECKING:
+    from app.peer_client import Client
+
 log = logging.getLogger(__name__)
 
-# As many bytes as 50,000 containers need. More is no answer of a kamal-sd.
-_MOST_BYTES = 64 * 1024 * 1024
-_DOCUMENT = TypeAdapter(ExplainDocument)
-_ERRORS = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError)
 
 Publish = Callable[[str, tuple[Snapshot, ...]], None]
-
-
-class PeerError(Exception):
-    """The peer gave no answer that can be used. The message is for people."""
 
 
 class PeerWatcher:
@@ -70,7 +66,7 @@ class PeerWatcher:
         self._thread.join(timeout)
 
     def _run(self) -> None:
-        with closing(_Client(self._settings)) as client:
+        with closing(_client(self._settings)) as client:
             while not self._stopping.is_set():
                 try:
                     self._take(client.document())
@@ -111,7 +107,7 @@ class PeerWatcher:
 
 def look(settings: PeerSettings) -> tuple[Snapshot, ...]:
     """What a peer says now. Raises PeerError, and ValueError where it cannot be used."""
-    with closing(_Client(settings)) as client:
+    with closing(_client(settings)) as client:
         document = _read(client.document())
     return peer.snapshots(document, settings.url, (), time.time(), is_relay=settings.relay)
 
@@ -131,14 +127,26 @@ def remembered(settings: PeerSettings, storage: Storage | None) -> tuple[Snapsho
     return (peer.unheard(settings.url),)
 
 
+def _client(settings: PeerSettings) -> "Client":
+    # httpcore is a MB and 15 ms, which those who have no peer are spared.
+    from app.peer_client import Client  # noqa: PLC0415
+
+    return Client(settings)
+
+
 def _decided(snapshots: Iterable[Snapshot]) -> list[Peer | None]:
     return [each.peer for each in snapshots]
+
+
+@cache
+def _documents() -> TypeAdapter[ExplainDocument]:
+    return TypeAdapter(ExplainDocument)
 
 
 def _read(answer: bytes) -> ExplainDocument:
     """The document of a peer. Raises PeerError."""
     try:
-        return _DOCUMENT.validate_json(answer)
+        return _documents().validate_json(answer)
     except ValidationError as error:
         place = ".".join(map(str, error.errors(include_url=False)[0]["loc"]))
         raise PeerError(
@@ -146,53 +154,3 @@ def _read(answer: bytes) -> ExplainDocument:
             + (f" ({place})" if place else "")
             + "; write the address of its server, and let both be of one version"
         ) from None
-
-
-class _Client:
-    """A connection to a peer, kept alive."""
-
-    def __init__(self, settings: PeerSettings) -> None:
-        self._settings = settings
-        self._url = f"{settings.url}/explain?peers=false" + "&address=relay" * settings.relay
-        self._pool: httpcore.ConnectionPool | None = None
-
-    def document(self) -> bytes:
-        """The body of the peer's /explain. Raises PeerError."""
-        timeout = self._settings.timeout
-        deadline = time.monotonic() + timeout
-        extensions = {"timeout": dict.fromkeys(("connect", "read", "write", "pool"), timeout)}
-        body = bytearray()
-        try:
-            headers = [
-                (b"accept", b"application/json"),
-                (b"user-agent", f"kamal-sd/{__version__}".encode()),
-                *headers_for(self._settings),
-            ]
-            with self._connections().stream(
-                "GET", self._url, headers=headers, extensions=extensions
-            ) as answer:
-                for chunk in answer.iter_stream():
-                    body += chunk
-                    if len(body) > _MOST_BYTES:
-                        raise PeerError(f"it answers with more than {_MOST_BYTES} bytes")
-                    if time.monotonic() > deadline:
-                        raise PeerError(f"no whole answer within {timeout:g} s")
-        except CredentialsError as error:
-            raise PeerError(str(error)) from None
-        except _ERRORS as error:
-            raise PeerError(f"it does not answer: {str(error) or type(error).__name__}") from None
-        if answer.status != 200:  # noqa: PLR2004 - OK
-            said = " ".join(body[:300].decode(errors="replace").split())
-            raise PeerError(f"it answered {answer.status}: {said}")
-        return bytes(body)
-
-    def _connections(self) -> httpcore.ConnectionPool:
-        # Made when it is needed, so that a certificate file that is missing is told, and found
-        # again without a restart.
-        if self._pool is None:
-            self._pool = httpcore.ConnectionPool(ssl_context=tls_for(self._settings))
-        return self._pool
-
-    def close(self) -> None:
-        if self._pool is not None:
-            self._pool.close()

@@ -154,7 +154,8 @@ Generations = Literal["current", "both"]
 
 
 class _Checked(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Built at once: several threads use them.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=False)
 
 
 class EndpointSettings(_Checked):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -191,21 +191,29 @@ def _load(
 
 
 def _merged(document: Mapping[str, object], options: Mapping[str, object]) -> Settings:
-    class MergedSettings(Settings):
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            first = InitSettingsSource(settings_cls, init_kwargs=dict(options))
-            last = InitSettingsSource(settings_cls, init_kwargs=dict(document))
-            return first, env_settings, last
+    # They go through as whatever it is called with does: to its sources.
+    given: dict[str, Any] = {"document": document, "options": options}
+    return _MergedSettings(**given)
 
-    return MergedSettings()
+
+class _MergedSettings(Settings):
+    """The settings of the `options`, else of the environment, else of the `document`."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        given = init_settings()
+        first, last = (
+            InitSettingsSource(settings_cls, init_kwargs=dict(given[name]))
+            for name in ("options", "document")
+        )
+        return first, env_settings, last
 
 
 def _engines(settings: Settings, environ: Mapping[str, str]) -> tuple[EngineSettings, ...]:

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -32,11 +33,20 @@ class _File:
     containers: tuple[Container, ...]
 
 
-# What comes from a disk is checked as strictly as what comes from a person.
-_FILE = TypeAdapter(_File)
-_ENTRIES = TypeAdapter(list[Entry])
 # A quoted host has no @ in it.
 _HISTORY = "history@.json"
+
+
+# What comes from a disk is checked as strictly as what comes from a person. What checks it is made
+# when there is something to read or to write, which is after a first start.
+@cache
+def _files() -> TypeAdapter[_File]:
+    return TypeAdapter(_File)
+
+
+@cache
+def _histories() -> TypeAdapter[list[Entry]]:
+    return TypeAdapter(list[Entry])
 
 
 class Storage:
@@ -72,7 +82,7 @@ class Storage:
                 replace(each, labels=dict(each.labels)) for each in snapshot.containers.values()
             ),
         )
-        if self._write(self._path(snapshot.host), _FILE.dump_json(file)):
+        if self._write(self._path(snapshot.host), _files().dump_json(file)):
             self._saved[snapshot.host] = content
 
     def save_peer(self, url: str, answer: bytes) -> None:
@@ -91,13 +101,13 @@ class Storage:
 
     def save_history(self, history: Iterable[Entry]) -> None:
         """Writes what has happened, for the next run to tell."""
-        self._write(self._directory / _HISTORY, _ENTRIES.dump_json(list(history)))
+        self._write(self._directory / _HISTORY, _histories().dump_json(list(history)))
 
     def load_history(self) -> list[Entry]:
         """What had happened up to the last run. A damaged file is set aside, and said."""
         path = self._directory / _HISTORY
         try:
-            return _ENTRIES.validate_json(path.read_bytes())
+            return _histories().validate_json(path.read_bytes())
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -114,7 +124,7 @@ class Storage:
         """
         path = self._path(host)
         try:
-            file = _FILE.validate_json(path.read_bytes())
+            file = _files().validate_json(path.read_bytes())
         except FileNotFoundError:
             return Snapshot(host)
         except OSError as error:

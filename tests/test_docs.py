@@ -11,7 +11,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from app import web_config
-from app.cli import cli
+from app.cli.commands import cli
 from app.deployfile import document, lint, roles
 from app.settings import Settings
 from app.settings_file import load

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from app.cli import cli
+from app.cli.commands import cli
 from tests.builders import entry, identity, labels
 from tests.engine.handmade import VERSION, Answer, HandMade, answer, chunked, then_hold
 from tests.lab.sd import Server

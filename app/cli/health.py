@@ -1,11 +1,15 @@
-"""Whether the server of these settings is healthy, for the image's HEALTHCHECK."""
+"""`kamal-sd healthcheck`, and a command line that has it alone."""
 
 import ssl
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 
+import typer
+
 from app import web_config
+from app.cli.options import EXIT_FOUND, Config, fail
+from app.cli.root import root
 from app.settings import Settings
-from app.settings_file import SettingsError
+from app.settings_file import SettingsError, load
 
 _TIMEOUT_SECONDS = 3.0
 _PATH = "/-/healthy"
@@ -17,6 +21,26 @@ _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - it is what is 
 
 class UnhealthyError(Exception):
     """The server did not answer as a healthy one does. The message says where, and how."""
+
+
+def register(cli: typer.Typer) -> None:
+    """Adds the command."""
+    cli.command(epilog="Example: kamal-sd healthcheck --config config.yml")(healthcheck)
+
+
+def healthcheck(config: Config = None) -> None:
+    """Ask the server that runs beside this, with the same settings, whether it is healthy.
+
+    Prints one line, and exits with 1 where it is not: made for the HEALTHCHECK of a container.
+    """
+    try:
+        words = ask_health(load(config))
+    except SettingsError as error:
+        typer.echo("; ".join(str(error).splitlines()), err=True)
+        raise typer.Exit(EXIT_FOUND) from None
+    except UnhealthyError as error:
+        fail(error, EXIT_FOUND)
+    typer.echo(words)
 
 
 def ask_health(settings: Settings) -> str:
@@ -85,3 +109,8 @@ def _ask(settings: Settings, tls: ssl.SSLContext | None) -> str:
     if status != 200:  # noqa: PLR2004 - OK
         raise UnhealthyError(f"{url} answered {status}: {words}")
     return words
+
+
+# It runs every 30 s, and would import all of the server each time.
+cli = root()
+register(cli)

@@ -156,7 +156,7 @@ def ask_engines(settings: Settings, filters: Filters = _NO_FILTERS) -> Answer:
         try:
             told = peers.look(each)
             peer.check_hosts(told, [snapshot.host for snapshot in snapshots])
-        except (peers.PeerError, ValueError) as error:
+        except (peer.PeerError, ValueError) as error:
             raise SourceError(f"the kamal-sd at {each.url}: {error}") from None
         snapshots += told
     now = time.time()

@@ -37,6 +37,10 @@ _SCHEME = "__scheme__"
 _END_OF_TIME = 1e11
 
 
+class PeerError(Exception):
+    """The peer gave no answer that can be used. The message is for people."""
+
+
 def unheard(url: str, error: str = "") -> Snapshot:
     """What stands for a peer that was never heard: nobody knows its hosts yet."""
     return Snapshot(urlsplit(url).netloc, error=error, peer=Peer(url))

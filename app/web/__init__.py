@@ -51,13 +51,17 @@ def create_app(
         redoc_url=None,
         lifespan=lifespan,
     )
-    app.include_router(relay.routes)
-    app.include_router(targets.router(state, workshop))
-    app.include_router(explain.router(state, workshop))
-    app.include_router(events.router(state, ending))
-    app.include_router(page.router(state, workshop))
-    app.include_router(wait.router(state))
-    app.include_router(operations.router(state, metrics, reload))
+    for router in (
+        relay.routes,
+        targets.router(state, workshop),
+        explain.router(state, workshop),
+        events.router(state, ending),
+        page.router(state, workshop),
+        wait.router(state),
+        operations.router(state, metrics, reload),
+    ):
+        # include_router would have all of them made once more by whoever asks first.
+        app.router.routes += router.routes
     app.front = relay.Relay(Remembered(app.behind, state), state, apps, metrics.relay)
     app.is_guarded = access is not None
     if access:

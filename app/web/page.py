@@ -1,24 +1,14 @@
 """GET /: everything that is known, for people. It works without scripts, and is live with them."""
 
 import gzip
-from collections import Counter
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
-from functools import cache
 from importlib import resources
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from app import __version__
 from app.discovery.endpoint import Caller
-from app.discovery.explain import EntryDocument, ExplainDocument, explain, place_of
-from app.discovery.history import Change
-from app.discovery.overview import Overview, age, overview, passing
 from app.state import State
-from app.view import View
 from app.web.parameters import authority_of, wants_gzip
 from app.web.shared import Workshop
 
@@ -49,46 +39,11 @@ scrape_configs:
     static_configs:
       - targets: ["{authority}"]
 """
-# So many of the last events are shown together; a slot's own row has all of its.
-_MOST_EVENTS = 30
 
 
 def router(state: State, workshop: Workshop) -> APIRouter:
     """The page and what it loads, over this state."""
     routes = APIRouter(include_in_schema=False)
-    environment = Environment(
-        loader=PackageLoader("app.web", "assets"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    template = environment.get_template("page.html")
-
-    def render(view: View, caller: Caller, now: float, job: str, **filters: str) -> str:
-        decisions = view.decisions_for(caller)
-        document = explain(view.snapshots, decisions, now, view.conflicts, view.history)
-        whole = overview(document)
-        host, reason = filters["host"], filters["reason"]
-        shown = passing(whole, text=filters["q"], host=host, reason=reason)
-        return template.render(
-            whole=whole,
-            shown=shown,
-            counts=_counts(whole),
-            document=document,
-            events=_events(document, shown if any(filters.values()) else None)[:_MOST_EVENTS],
-            filters=filters,
-            hosts=sorted({each["host"] for each in document["engines"]} | {host} - {""}),
-            reasons=sorted({each["reason"] for each in document["decisions"]} | {reason} - {""}),
-            link=cache(lambda **changed: _query(filters | changed)),
-            job=job,
-            version=__version__,
-            age=lambda since: age(now - since),
-            utc=cache(_utc),
-            kinds={"ok": "good", "deploying": "busy"},
-            place_of=place_of,
-            troubles=frozenset(change for change in Change if change.is_trouble),
-        )
 
     @routes.api_route("/", methods=["GET", "HEAD"])
     async def page(request: Request, q: str = "", host: str = "", reason: str = "") -> Response:
@@ -97,6 +52,9 @@ def router(state: State, workshop: Workshop) -> APIRouter:
         is_gzipped = wants_gzip(request)
 
         def make() -> bytes:
+            # jinja2 and the template take as long as a tenth of a start, and 3 MB.
+            from app.web.rendering import render  # noqa: PLC0415
+
             text = render(view, caller, now, job, q=q, host=host, reason=reason).encode()
             return gzip.compress(text, 1, mtime=0) if is_gzipped else text
 
@@ -111,28 +69,6 @@ def router(state: State, workshop: Workshop) -> APIRouter:
     for name, media_type in _ASSETS.items():
         routes.api_route(f"/{name}", methods=["GET", "HEAD"])(_asset(name, media_type))
     return routes
-
-
-def _utc(time: float) -> str:
-    return datetime.fromtimestamp(time, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def _counts(whole: Overview) -> dict[str, int]:
-    """How many slots are in which status, the good ones last."""
-    found = Counter((row.is_well, row.status) for row in whole.rows)
-    return {status: count for (_, status), count in sorted(found.items())}
-
-
-def _events(document: ExplainDocument, shown: Overview | None) -> list[EntryDocument]:
-    """What happened to the slots that are shown; everything where all are."""
-    if shown is None:
-        return document["history"]
-    places = {(row.host, row.slot) for row in shown.rows}
-    return [each for each in document["history"] if (each["host"], each["slot"]) in places]
-
-
-def _query(filters: dict[str, str]) -> str:
-    return "?" + urlencode({name: text for name, text in filters.items() if text})
 
 
 def _job(request: Request) -> str:

@@ -82,7 +82,7 @@ def test_a_variable_that_sets_nothing_is_said(
 def test_version(
     kamal_sd: Command, monkeypatch: pytest.MonkeyPatch, revision: str, said: str
 ) -> None:
-    monkeypatch.setattr("app.cli.__revision__", revision)
+    monkeypatch.setattr("app.cli.root.__revision__", revision)
     result = kamal_sd("--version")
     assert (result.exit_code, result.stdout) == (0, f"kamal-sd {__version__}{said}\n")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import typer
 
-from app.cli import cli
+from app.cli.commands import cli
 from tests.cli.conftest import Command
 
 

@@ -5,8 +5,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from app import cli
-from app.cli import source
+from app.cli import commands, source
 from app.discovery.wait import WaitDocument
 from app.model import Snapshot
 from tests.builders import container, labels, snapshot
@@ -31,7 +30,7 @@ def server(site: Site) -> HandMade:
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Progress is asked for often."""
-    monkeypatch.setattr(cli, "_PROGRESS_SECONDS", 0.05)
+    monkeypatch.setattr(commands, "_PROGRESS_SECONDS", 0.05)
 
 
 # --- how it ends ---
@@ -73,7 +72,7 @@ def test_the_progress_of_a_deploy_is_told_line_by_line(
             place.state.publish(snapshot(*next(steps)))
             return source.wait(*args)
 
-        monkeypatch.setattr(cli, "ask_wait", ask)
+        monkeypatch.setattr(commands, "ask_wait", ask)
         result = kamal_sd("wait", *ASKED, "--url", f"http://{place.authority}")
     assert result.exit_code == DONE
     assert result.stdout == "v2 is current in shop-job, shop-web\n"
@@ -204,7 +203,7 @@ def test_a_server_that_never_answers_is_given_up(
     kamal_sd: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(source, "_TIMEOUT_SECONDS", 0.1)
-    monkeypatch.setattr(cli, "_PROGRESS_SECONDS", 0.1)
+    monkeypatch.setattr(commands, "_PROGRESS_SECONDS", 0.1)
     with HandMade({"": hold}) as place:
         result = kamal_sd("wait", *ASKED, "--url", url_of(place))
     assert (result.exit_code, result.stdout) == (NO_ANSWER, "")

@@ -13,9 +13,9 @@ from app.deployfile import document, lint, roles
 from app.discovery import http_sd, peer, relay
 from app.discovery.decide import decide
 from app.discovery.explain import explain
+from app.discovery.peer import PeerError
 from app.engine import ledger, parse, proxy_state
 from app.model import Snapshot
-from app.peers import PeerError
 from app.settings_file import SettingsError
 from tests import http_sd_reader
 from tests.builders import NOW, settings
