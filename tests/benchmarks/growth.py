@@ -100,9 +100,12 @@ class Live:
         return taken, self.cpu_seconds() - cpu
 
     def cpu_seconds(self) -> float:
-        """The CPU time of all threads. `/proc/PID/stat` counts in steps of 10 ms."""
-        tasks = Path(f"/proc/{self.server.pid}/task").iterdir()
-        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+        """The CPU time of all threads, of those that have ended, too.
+
+        `/proc/PID/stat` counts in steps of 10 ms. The clock of a process that is not one's own has
+        this number (Linux, include/linux/posix-timers_types.h).
+        """
+        return time.clock_gettime(~self.server.pid << 3 | 2)
 
     def status(self, name: str) -> int:
         """A number of `/proc/PID/status`."""
