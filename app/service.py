@@ -35,6 +35,8 @@ _RELOAD_SECONDS = 1.0
 # What is known is written so long after a change, when whoever asks has been answered, and again
 # after so long, since a list that shows nothing new is newer all the same.
 _KEEP_PAUSE_SECONDS, _KEEP_SECONDS = 0.25, 60.0
+# A full disk may be mended at any time.
+_KEEP_RETRY_SECONDS = 5.0
 
 Connect = Callable[[EngineSettings], Connection]
 ConnectToNetworks = Callable[[EngineSettings], NetworkConnection]
@@ -160,15 +162,19 @@ class Service:
     def _keep(self, view: View) -> float:
         """Writes what the next run shall know; the seconds until it is to be written anew."""
         with self._keeping:
-            if self._storage:
-                urls = {engine.host: engine.url for engine in view.outcome.settings.engines}
-                for snapshot in view.snapshots:
-                    if snapshot.host in urls:
-                        self._storage.save(snapshot, urls[snapshot.host])
-                if view.history != self._written:
+            if self._storage is None:
+                return _KEEP_SECONDS
+            urls = {engine.host: engine.url for engine in view.outcome.settings.engines}
+            are_there = [
+                self._storage.save(snapshot, urls[snapshot.host])
+                for snapshot in view.snapshots
+                if snapshot.host in urls
+            ]
+            if view.history != self._written:
+                are_there.append(self._storage.save_history(view.history))
+                if are_there[-1]:
                     self._written = view.history
-                    self._storage.save_history(view.history)
-        return _KEEP_SECONDS
+            return _KEEP_SECONDS if all(are_there) else _KEEP_RETRY_SECONDS
 
     def _watcher(self, engine: EngineSettings, settings: Settings) -> "_Gated":
         gate = _Gate()

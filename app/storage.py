@@ -64,15 +64,15 @@ class Storage:
         if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
             raise StorageError(f"{directory}: cannot be written to")
 
-    def save(self, snapshot: Snapshot, url: str) -> None:
-        """Writes the snapshot. A failure is told in the log once, and costs nothing else.
+    def save(self, snapshot: Snapshot, url: str) -> bool:
+        """Writes the snapshot, and tells whether it is there. A failure is told in the log once.
 
         There is no fsync: a power cut may leave a damaged file, which `load` sets aside, and by
         then the engine's next list is at hand.
         """
         content = (snapshot.containers, snapshot.incumbents, snapshot.listed_at)
         if snapshot.listed_at is None or self._saved.get(snapshot.host) == content:
-            return
+            return True
         file = _File(
             format=1,
             url=url,
@@ -84,6 +84,8 @@ class Storage:
         )
         if self._write(self._path(snapshot.host), _files().dump_json(file)):
             self._saved[snapshot.host] = content
+            return True
+        return False
 
     def save_peer(self, url: str, answer: bytes) -> None:
         """Writes what a peer answered last, as it came."""
@@ -99,9 +101,9 @@ class Storage:
             log.warning("%s: cannot be read: %s", self._path_of_peer(url), error.strerror)
             return None
 
-    def save_history(self, history: Iterable[Entry]) -> None:
-        """Writes what has happened, for the next run to tell."""
-        self._write(self._directory / _HISTORY, _histories().dump_json(list(history)))
+    def save_history(self, history: Iterable[Entry]) -> bool:
+        """Writes what has happened, for the next run to tell; whether it is there."""
+        return self._write(self._directory / _HISTORY, _histories().dump_json(list(history)))
 
     def load_history(self) -> list[Entry]:
         """What had happened up to the last run. A damaged file is set aside, and said."""

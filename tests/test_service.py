@@ -276,13 +276,32 @@ def test_an_engine_that_goes_at_once_is_known_when_it_comes_back(tmp_path: Path)
         assert set(standing(state)) == {"a/shop-web", "b/blog-web", "b/mail-web"}
 
 
+def test_what_could_not_be_written_is_written_when_it_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.service._KEEP_RETRY_SECONDS", 0.1)
+    engine, data = FakeEngine(entry("shop")), tmp_path / "data"
+    with Running(tmp_path, a=engine) as running:
+        state = running.start("a")
+        wait_for((data / "a.json").exists)
+        data.rename(tmp_path / "away")
+        engine.start("blog")
+        wait_for(lambda: "a/blog-web" in standing(state))
+        time.sleep(A_WHILE + 0.3)
+        data.mkdir()
+        # Nothing else happens.
+        for name in ("a.json", "history@.json"):
+            wait_for((data / name).exists)
+            assert "blog" in (data / name).read_text()
+
+
 def test_a_burst_is_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine, written = FakeEngine(entry("shop")), list[int]()
     save = Storage.save
 
-    def noting(self: Storage, snapshot: Snapshot, url: str) -> None:
+    def noting(self: Storage, snapshot: Snapshot, url: str) -> bool:
         written.append(len(snapshot.containers))
-        save(self, snapshot, url)
+        return save(self, snapshot, url)
 
     with Running(tmp_path, a=engine) as running:
         state = running.start("a")
