@@ -129,6 +129,19 @@ def test_a_slot_that_is_as_it_was_is_not_decided_again() -> None:
     assert same == {"web": False, "job": True}
 
 
+def test_two_outcomes_differ_in_the_slots_that_were_decided_again() -> None:
+    first = decided(known(WEB, JOB, FOREIGN), known(WEB, host="b"))
+    a, b = known(WEB, NEW, JOB, FOREIGN), remembering(known(WEB, host="b"), first)
+    again = decided(remembering(a, first), b, before=first)
+
+    def names(of: Outcome, other: Outcome) -> list[tuple[str, str]]:
+        return [(each.host, each.container.name) for each in of.unlike(other)]
+
+    assert names(first, again) == [("a", "shop-web-v1"), ("a", "db")]
+    assert names(again, first) == [("a", "shop-web-v1"), ("a", "shop-web-v2"), ("a", "db")]
+    assert names(first, first) == []
+
+
 def test_what_a_slot_came_to_is_rendered_once() -> None:
     first = decided(known(WEB, JOB))
     fragments = [each.fragments for each in first.engines["a"].slots.values()]
