@@ -43,7 +43,7 @@ fuzz: $(FUZZ_READY) ## Look for what no test has thought of: 10 minutes (Linux o
 EXAMPLES := 1000
 SECONDS := 30
 
-bench: $(BENCH_READY) $(RIVALS_READY) ## How fast it is, beside others; docs/speed.md anew: 15 minutes (root on Debian)
+bench: $(BENCH_READY) $(RIVALS_READY) ## How fast it is, beside others; docs/speed.md anew: 17 minutes (root on Debian)
 	$(BIN)/python -m tests.benchmarks $(BENCH)
 
 bench-continuity: $(BENCH_READY) ## What deploys do to time series, way by way: 40 minutes (root on Debian)

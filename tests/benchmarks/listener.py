@@ -15,6 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, Self
 
+from tests.lab.process import LabError
+from tests.lab.sd import REPOSITORY
+
 _REQUEST: Final = b"GET /events?filters=%7B%22type%22%3A%5B%22container%22%5D%7D HTTP/1.1\r\n"
 
 
@@ -33,13 +36,14 @@ class Listener:
         self.heard: list[Happened] = []
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.benchmarks.listener", str(path)],
+            cwd=REPOSITORY,
             stdout=subprocess.PIPE,
             text=True,
         )
         assert self._process.stdout
         self._lines = self._process.stdout
-        # Now it listens.
-        self._lines.readline()
+        if not self._lines.readline():
+            raise LabError(f"nobody could listen to the events of the engine at {path}; see above")
         self._thread = threading.Thread(target=self._take, name="listener")
 
     def _take(self) -> None:

@@ -381,6 +381,28 @@ def big() -> Iterator[Served]:
         yield served
 
 
+# The version and the headers of a request, and whether the connection stays after its answer.
+WISHES = [(b"1.1", b"", True), (b"1.1", b"Connection: close\r\n", False), (b"1.0", b"", False)]
+
+
+def ends_as_wished(served: Served, path: str, version: bytes, headers: bytes, stays: bool) -> None:
+    """Asserts that the answer is the usual one, and that its connection stays, or ends."""
+    whole = served.ask(path).body
+    host = served.authority.encode()
+    request = b"GET %s HTTP/%s\r\nHost: %s\r\n%s\r\n" % (path.encode(), version, host, headers)
+    with connect(served.authority) as sock:
+        sock.sendall(request)
+        head, _, body = one_answer(sock).partition(b"\r\n\r\n")
+        assert body == whole
+        assert (b"connection: close" in head) == (not stays)
+        sock.settimeout(0.2)
+        if stays:
+            with pytest.raises(TimeoutError):
+                sock.recv(1)
+        else:
+            assert sock.recv(1) == b""
+
+
 def connections(served: Served) -> int:
     return len(served._server.server_state.connections)
 

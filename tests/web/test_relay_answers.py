@@ -11,34 +11,15 @@ from tests.builders import snapshot
 from tests.web.apps import TIMEOUT, WEB_PATH, Served, wait_for
 from tests.web.site import Site
 from tests.web.sockets import FIRST, App, answer
-from tests.web.test_hardening import connect, one_answer
+from tests.web.test_hardening import WISHES, connect, ends_as_wished
 
 
-@pytest.mark.parametrize(
-    ("version", "headers", "stays"),
-    [
-        (b"1.1", b"", True),
-        (b"1.1", b"Connection: close\r\n", False),
-        (b"1.0", b"", False),
-    ],
-)
+@pytest.mark.parametrize(("version", "headers", "stays"), WISHES)
 @pytest.mark.parametrize("path", [WEB_PATH, "/scrape/x"])
 def test_the_connection_ends_where_the_caller_wants_it_to(
     served: Served, version: bytes, headers: bytes, stays: bool, path: str
 ) -> None:
-    whole = served.ask(path).body
-    request = b"GET %s HTTP/%s\r\nHost: kamal-sd\r\n%s\r\n" % (path.encode(), version, headers)
-    with connect(served.authority) as sock:
-        sock.sendall(request)
-        head, _, body = one_answer(sock).partition(b"\r\n\r\n")
-        assert body == whole
-        assert (b"connection: close" in head) == (not stays)
-        sock.settimeout(0.2)
-        if stays:
-            with pytest.raises(TimeoutError):
-                sock.recv(1)
-        else:
-            assert sock.recv(1) == b""
+    ends_as_wished(served, path, version, headers, stays)
 
 
 def test_a_caller_who_takes_a_whole_answer_late_gets_it(old: App, served: Served) -> None:

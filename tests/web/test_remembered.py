@@ -17,7 +17,7 @@ from tests.builders import container, labels, snapshot, stopped
 from tests.web.apps import Answer, Served, wait_for
 from tests.web.site import TOWN, Site, town
 from tests.web.sockets import reset
-from tests.web.test_hardening import connect, one_answer
+from tests.web.test_hardening import WISHES, connect, ends_as_wished
 
 # As long as several pieces in which an answer is handed on.
 MANY = [container(f"shop{n}-web-v1", labels=labels(f"shop{n}")) for n in range(1000)]
@@ -203,34 +203,11 @@ def test_it_is_counted_as_what_it_is(served: Served) -> None:
     assert count() == before + 3
 
 
-@pytest.mark.parametrize(
-    ("version", "headers", "stays"),
-    [
-        (b"1.1", b"", True),
-        (b"1.1", b"Connection: close\r\n", False),
-        (b"1.0", b"", False),
-    ],
-)
+@pytest.mark.parametrize(("version", "headers", "stays"), WISHES)
 def test_the_connection_ends_where_the_caller_wants_it_to(
     served: Served, version: bytes, headers: bytes, stays: bool
 ) -> None:
-    whole = served.ask("/targets").body
-    request = b"GET /targets HTTP/%s\r\nHost: %s\r\n%s\r\n" % (
-        version,
-        served.authority.encode(),
-        headers,
-    )
-    with connect(served.authority) as sock:
-        sock.sendall(request)
-        head, _, body = one_answer(sock).partition(b"\r\n\r\n")
-        assert body == whole
-        assert (b"connection: close" in head) == (not stays)
-        sock.settimeout(0.2)
-        if stays:
-            with pytest.raises(TimeoutError):
-                sock.recv(1)
-        else:
-            assert sock.recv(1) == b""
+    ends_as_wished(served, "/targets", version, headers, stays)
 
 
 @pytest.mark.parametrize("path", ["/targets", "/explain"])
